@@ -1,0 +1,1 @@
+"""What is hidden, what is asked for, and the loop."""

@@ -1,0 +1,1 @@
+"""Networks of the paper, and their checkpoints in and out."""

@@ -1,0 +1,1 @@
+"""Geometry of poses: nothing here is learnt."""

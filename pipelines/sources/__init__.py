@@ -1,0 +1,1 @@
+"""Readers of motion capture: one format a file, all returning `Recording`."""
