@@ -1,1 +1,234 @@
-"""x"""
+"""The command `mpm`: every verb parses, calls one function and prints what it says.
+
+Heavy imports live inside the commands, so that `mpm --help` answers at once.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mpm_model.errors import InputError
+
+app = typer.Typer(
+    name="mpm",
+    help="Masked pose modelling on Ray: motion capture in, a model that lifts 2D keypoints to 3D out.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+EXIT_INPUT = 2
+"""What the user gave is wrong."""
+EXIT_BAD_INPUTS = 3
+"""Done, but more inputs were bad than allowed."""
+
+Out = Annotated[str, typer.Option(help="Folder or URL to write; an earlier run of the same is continued.")]
+Data = Annotated[list[str], typer.Option(help="Windows that `mpm prepare` made; may be repeated.")]
+Override = Annotated[
+    list[str] | None, typer.Option("--set", help="Setting to change: optimiser.learning_rate=1e-4.")
+]
+MaxBadFraction = Annotated[
+    float, typer.Option(min=0, max=1, help="Share of bad inputs above which the exit code is 3.")
+]
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option(help="Local folder to write.")] = "demo_out",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove an earlier demo there first.")
+    ] = False,
+) -> None:
+    """The whole path on the bundled sample: minutes; ends with a table and a page to open."""
+    from pipelines.demo import run
+
+    run(out=out, overwrite=overwrite, say=_say)
+
+
+@app.command()
+def prepare(
+    source: Annotated[list[str], typer.Argument(help="Files, folders or URLs of recordings.")],
+    reader: Annotated[str, typer.Option(help="Format: asf_amc, bvh or ui_prmd.")],
+    out: Out,
+    window_frames: Annotated[int, typer.Option(help="Frames of a window.")] = 81,
+    hop_frames: Annotated[int, typer.Option(help="Frames between the starts of neighbouring windows.")] = 27,
+    rate_hz: Annotated[float, typer.Option(help="Rate that every recording is resampled to.")] = 50.0,
+    source_rate_hz: Annotated[
+        float | None, typer.Option(help="Rate of the recordings, where the format does not say or is wrong.")
+    ] = None,
+    unit_m: Annotated[
+        float | None, typer.Option(help="Metres of one unit, where the format does not say.")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Name of the data set, if the reader cannot tell.")
+    ] = None,
+    max_bad_fraction: MaxBadFraction = 0.1,
+) -> None:
+    """Turn motion-capture recordings into Parquet windows.
+
+    Example: mpm prepare mocap/cmu --reader asf_amc --out windows/cmu
+    """
+    from pipelines.prepare import PrepareConfig, run
+
+    config = PrepareConfig(
+        window_frames=window_frames,
+        hop_frames=hop_frames,
+        rate_hz=rate_hz,
+        source_rate_hz=source_rate_hz,
+        unit_m=unit_m,
+        dataset=dataset,
+    )
+    summary = run(source, reader=reader, out=out, config=config, max_bad_fraction=max_bad_fraction)
+    _say(*summary.lines())
+    if summary.has_too_many_bad:
+        raise typer.Exit(EXIT_BAD_INPUTS)
+
+
+@app.command()
+def pretrain(
+    config: Annotated[str, typer.Argument(help="Name of a shipped configuration, or a path.")],
+    data: Data,
+    out: Out,
+    override: Override = None,
+) -> None:
+    """Pre-train the shared transformer by masked pose modelling.
+
+    Example: mpm pretrain pretrain_base --data windows/cmu --data windows/ui_prmd --out models/pretrained
+    """
+    from pipelines.console import training_progress
+    from pipelines.pretrain import run
+
+    with training_progress() as progress:
+        summary = run(config, data=data, out=out, overrides=override or [], progress=progress)
+    _say(*summary.lines())
+
+
+@app.command()
+def finetune(
+    config: Annotated[str, typer.Argument(help="Name of a shipped configuration, or a path.")],
+    data: Data,
+    out: Out,
+    init: Annotated[
+        str | None, typer.Option(help="Pre-trained checkpoint; without it, from scratch.")
+    ] = None,
+    override: Override = None,
+) -> None:
+    """Fine-tune a pre-trained model to lift 2D to 3D.
+
+    Example: mpm finetune finetune_base --init models/pretrained --data windows/cmu --out models/lifter
+    """
+    from pipelines.console import training_progress
+    from pipelines.finetune import run
+
+    with training_progress() as progress:
+        summary = run(config, init=init, data=data, out=out, overrides=override or [], progress=progress)
+    _say(*summary.lines())
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[str, typer.Option(help="Checkpoint folder or URL.")],
+    data: Data,
+    protocol: Annotated[str, typer.Option(help="lifting or reconstruction.")],
+    json: Annotated[str | None, typer.Option(help="Also write the result here.")] = None,
+) -> None:
+    """Measure a model on people it never saw, beside baselines.
+
+    Example: mpm evaluate --checkpoint models/lifter --data windows/cmu --protocol lifting
+    """
+    from pipelines.evaluate import run
+
+    _say(*run(checkpoint=checkpoint, data=data, protocol=protocol, json_url=json).lines())
+
+
+@app.command()
+def lift(
+    source: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, folders or URLs of 2D keypoints.")
+    ],
+    out: Out,
+    checkpoint: Annotated[str | None, typer.Option(help="Lifting checkpoint folder or URL.")] = None,
+    format: Annotated[
+        str | None, typer.Option(help="Format of the keypoints; default: seen from the files.")
+    ] = None,
+    mode: Annotated[
+        str, typer.Option(help="fast: all frames of overlapping windows; exact: a window a frame.")
+    ] = "fast",
+    rate_hz: Annotated[
+        float | None, typer.Option(help="Rate of the video, where the format does not say.")
+    ] = None,
+    image_size: Annotated[str | None, typer.Option(help="1920x1080, where the format does not say.")] = None,
+    max_bad_fraction: MaxBadFraction = 0.1,
+) -> None:
+    """Lift 2D keypoints of videos to 3D poses.
+
+    Example: mpm lift openpose_output/ --checkpoint models/lifter --out poses
+    """
+    from pipelines.lift import LiftConfig, parse_image_size, run
+
+    width_px, height_px = parse_image_size(image_size)
+    config = LiftConfig(
+        checkpoint=checkpoint,
+        format=format,
+        mode=mode,
+        rate_hz=rate_hz,
+        width_px=width_px,
+        height_px=height_px,
+    )
+    summary = run(source, out=out, config=config, max_bad_fraction=max_bad_fraction)
+    _say(*summary.lines())
+    if summary.has_too_many_bad:
+        raise typer.Exit(EXIT_BAD_INPUTS)
+
+
+@app.command()
+def view(
+    url: Annotated[str, typer.Argument(help="Poses that `mpm lift` made.")],
+    out: Annotated[str, typer.Option(help="HTML page to write.")],
+) -> None:
+    """Draw poses beside their 2D input on one self-contained page.
+
+    Example: mpm view poses --out page.html
+    """
+    from pipelines.view import run
+
+    _say(*run(url, out=out))
+
+
+@app.command()
+def inspect(
+    url: Annotated[str, typer.Argument(help="Windows, poses, a checkpoint, or a file to be read.")],
+) -> None:
+    """Say what is in a folder, URL or file: schema, counts, quality."""
+    from pipelines.inspect import run
+
+    _say(*run(url))
+
+
+@app.command()
+def doctor(
+    storage: Annotated[str | None, typer.Option(help="URL to try reading from and writing to.")] = None,
+) -> None:
+    """Can this machine do the work: versions, memory, GPU, Ray, storage."""
+    from pipelines.doctor import run
+
+    report = run(storage_url=storage)
+    _say(*report.lines())
+    if not report.is_able:
+        raise typer.Exit(EXIT_INPUT)
+
+
+def main() -> None:
+    """Run a verb; what the user gave wrong becomes one line and exit code 2, our own bugs keep their traceback."""
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"mpm: {error}", err=True)
+        sys.exit(EXIT_INPUT)
+
+
+def _say(*lines: str) -> None:
+    for line in lines:
+        typer.echo(line)

@@ -114,7 +114,9 @@ class Conversion:
             ]
             if abs(sum(parts.values()) - 1) > 1e-9:
                 faults.append(f"weights of {joint!r} sum to {sum(parts.values())}, not 1")
-        faults += [f"approximation of unknown joint {j!r}" for j in self.approximations if j not in self.weights]
+        faults += [
+            f"approximation of unknown joint {j!r}" for j in self.approximations if j not in self.weights
+        ]
         refuse(f"conversion {self.source.name} -> {self.target.name}", faults)
 
     @cached_property
@@ -126,7 +128,9 @@ class Conversion:
                 matrix[self.target.index(joint), self.source.index(part)] = weight
         return matrix
 
-    def points(self, points: Float[np.ndarray, "*batch J_source C"]) -> Float[np.ndarray, "*batch J_target C"]:
+    def points(
+        self, points: Float[np.ndarray, "*batch J_source C"]
+    ) -> Float[np.ndarray, "*batch J_target C"]:
         """Convert coordinates, of any space and unit. Joints that cannot be given come out 0."""
         # A source joint nobody saw may hold NaN: it must not leak into joints that do not use it.
         is_finite = np.isfinite(points)
@@ -137,9 +141,12 @@ class Conversion:
     def validity(self, is_valid: Bool[np.ndarray, "*batch J_source"]) -> Bool[np.ndarray, "*batch J_target"]:
         """A target joint is valid when all source joints it is made of are."""
         uses = self.matrix != 0
-        return np.logical_and(uses.any(-1), (is_valid[..., None, :] | ~uses).all(-1))
+        is_given: np.ndarray = uses.any(-1) & (is_valid[..., None, :] | ~uses).all(-1)
+        return is_given
 
-    def confidence(self, confidence: Float[np.ndarray, "*batch J_source"]) -> Float[np.ndarray, "*batch J_target"]:
+    def confidence(
+        self, confidence: Float[np.ndarray, "*batch J_source"]
+    ) -> Float[np.ndarray, "*batch J_target"]:
         """A target keypoint is as sure as the least sure keypoint it is made of; 0 when it has none."""
         uses = self.matrix != 0
         least = np.where(uses, confidence[..., None, :], np.inf).min(-1)

@@ -1,0 +1,283 @@
+"""The checkpoint folder: a network's tensors, what they mean, and where they came from."""
+
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping, Set
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from mpm_model.errors import InputError, listing, refuse
+from mpm_model.network.config import PoseTransformerConfig
+from mpm_model.network.lifting import LiftingModel
+from mpm_model.network.masked import MaskedPoseModel
+from mpm_model.network.refinement import RefinementConfig, RefinementModel
+from mpm_model.pose.skeleton import Skeleton
+
+FORMAT = "mpm-checkpoint/1"
+"""Format that `save_checkpoint` writes and `load_checkpoint` reads."""
+TENSORS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "card.json"
+NORMALISATIONS = ("screen", "person")
+"""How 2D keypoints are scaled before they enter: by the image's width, or by the person's size."""
+
+Network = MaskedPoseModel | LiftingModel | RefinementModel
+"""A network that a checkpoint can hold."""
+_ARCHITECTURES = {
+    "masked": (MaskedPoseModel, PoseTransformerConfig),
+    "lifting": (LiftingModel, PoseTransformerConfig),
+    "refinement": (RefinementModel, RefinementConfig),
+}
+_CONFIG_TYPES = {
+    "format": str,
+    "architecture": str,
+    "network": dict,
+    "skeleton": str,
+    "joints": list,
+    "parents": list,
+    "normalisation": str,
+    "rate_hz": int | float,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A network and what one must know to use it."""
+
+    model: Network
+    """The network, sizes in `model.config`."""
+    skeleton: Skeleton
+    """Skeleton of the poses that go in and come out."""
+    normalisation: str
+    """`screen` or `person`: the scale of the 2D keypoints that go in."""
+    rate_hz: float
+    """Frames per second of the windows that the network was trained on."""
+    card: dict[str, Any]
+    """Data, licences, protocol, scores, commit: anything that JSON can hold."""
+
+    def __post_init__(self) -> None:
+        faults = []
+        if self.normalisation not in NORMALISATIONS:
+            faults.append(
+                f"normalisation must be one of {', '.join(NORMALISATIONS)}, got {self.normalisation!r}"
+            )
+        if not 0 < self.rate_hz < float("inf"):
+            faults.append(f"rate_hz must be positive, got {self.rate_hz}")
+        if self.model.config.joints != len(self.skeleton):
+            faults.append(
+                f"the network has {self.model.config.joints} joints, "
+                f"its skeleton {self.skeleton.name} has {len(self.skeleton)}"
+            )
+        refuse("checkpoint", faults)
+
+    @property
+    def architecture(self) -> str:
+        """`masked`, `lifting` or `refinement`."""
+        return next(name for name, (kind, _) in _ARCHITECTURES.items() if isinstance(self.model, kind))
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint folder, all or nothing: it is made aside and renamed.
+
+    InputError if something stands there already; an empty folder may.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(_occupied(folder))
+    config = {
+        "format": FORMAT,
+        "architecture": checkpoint.architecture,
+        "network": asdict(checkpoint.model.config),
+        "skeleton": checkpoint.skeleton.name,
+        "joints": checkpoint.skeleton.joints,
+        "parents": checkpoint.skeleton.parents,
+        "normalisation": checkpoint.normalisation,
+        "rate_hz": checkpoint.rate_hz,
+    }
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.model.state_dict().items()
+    }
+    contents = {
+        TENSORS_FILE: safetensors.torch.save(tensors),
+        CONFIG_FILE: json.dumps(config, indent=2).encode(),
+        CARD_FILE: json.dumps(checkpoint.card, indent=2, ensure_ascii=False).encode(),
+    }
+    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part")
+    part.mkdir(parents=True)
+    try:
+        for name, content in contents.items():
+            (part / name).write_bytes(content)
+        os.replace(part, folder)  # takes the place of an empty folder, of nothing else
+    except OSError as error:
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError(_occupied(folder)) from error
+        raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def load_checkpoint(
+    folder: Path, *, expect_architecture: str | None = None, expect_skeleton: Skeleton | None = None
+) -> Checkpoint:
+    """Read a checkpoint folder; the network comes on the CPU, in evaluation mode.
+
+    Strict: InputError names both sides of every difference, in the files or to what is expected.
+    """
+    if not folder.is_dir():
+        came = "a file" if folder.exists() else "nothing"
+        raise InputError(
+            f"{folder}: wanted a checkpoint folder, found {came}; give the folder that training wrote"
+        )
+    if absent := [n for n in (TENSORS_FILE, CONFIG_FILE, CARD_FILE) if not (folder / n).is_file()]:
+        raise InputError(
+            f"{folder}: not a checkpoint, it lacks {', '.join(absent)}; give the folder that training wrote"
+        )
+    config = _read_config(folder / CONFIG_FILE)
+    card = _read_json(folder / CARD_FILE)
+    skeleton = _read_skeleton(config, folder)
+    _check_expected(config, skeleton, folder, expect_architecture, expect_skeleton)
+    model = _build(config, folder)
+    model.load_state_dict(_read_tensors(folder / TENSORS_FILE, model.state_dict()), assign=True)
+    try:
+        return Checkpoint(
+            model=model.eval(),
+            skeleton=skeleton,
+            normalisation=config["normalisation"],
+            rate_hz=float(config["rate_hz"]),
+            card=card,
+        )
+    except InputError as error:
+        raise InputError(f"{folder / CONFIG_FILE}: {error}") from error
+
+
+def _occupied(folder: Path) -> str:
+    return (
+        f"{folder}: something stands there already; choose a folder that does not exist, or remove it first"
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: wanted JSON, got something else or half of it ({error}); copy it again"
+        ) from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: wanted a JSON object, got a {type(content).__name__}")
+    return content
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    config = _read_json(path)
+    if config.get("format") != FORMAT:
+        raise InputError(
+            f"{path}: wanted format {FORMAT!r}, got {config.get('format')!r}; "
+            "read it with the version that wrote it; the paper's checkpoints come in with mpm convert"
+        )
+    faults = _key_faults(config.keys(), _CONFIG_TYPES.keys())
+    for name, kind in _CONFIG_TYPES.items():
+        if name in config and (not isinstance(config[name], kind) or isinstance(config[name], bool)):
+            faults.append(f"{name} must be {getattr(kind, '__name__', 'a number')}, got {config[name]!r}")
+    if "architecture" in config and config["architecture"] not in _ARCHITECTURES:
+        faults.append(
+            f"architecture must be one of {', '.join(_ARCHITECTURES)}, got {config['architecture']!r}"
+        )
+    refuse(str(path), faults)
+    return config
+
+
+def _key_faults(came: Set[str], wanted: Set[str]) -> list[str]:
+    faults = []
+    if missing := sorted(wanted - came):
+        faults.append(f"missing {listing(missing)}")
+    if unknown := sorted(came - wanted):
+        faults.append(f"unknown {listing(unknown)}")
+    return faults
+
+
+def _read_skeleton(config: Mapping[str, Any], folder: Path) -> Skeleton:
+    joints, parents = config["joints"], config["parents"]
+    if not all(isinstance(joint, str) for joint in joints):
+        raise InputError(f"{folder / CONFIG_FILE}: joints must be names, got {joints!r}")
+    if not all(parent is None or isinstance(parent, str) for parent in parents):
+        raise InputError(f"{folder / CONFIG_FILE}: parents must be names or null, got {parents!r}")
+    try:
+        return Skeleton(name=config["skeleton"], joints=tuple(joints), parents=tuple(parents))
+    except InputError as error:
+        raise InputError(f"{folder / CONFIG_FILE}: {error}") from error
+
+
+def _check_expected(
+    config: Mapping[str, Any],
+    skeleton: Skeleton,
+    folder: Path,
+    expect_architecture: str | None,
+    expect_skeleton: Skeleton | None,
+) -> None:
+    faults = []
+    architecture = config["architecture"]
+    if expect_architecture is not None and architecture != expect_architecture:
+        faults.append(
+            f"its network is {architecture!r}, wanted {expect_architecture!r}; give a checkpoint of that kind"
+        )
+    if expect_skeleton is not None and skeleton != expect_skeleton:
+        faults.append(
+            f"its skeleton is {skeleton.name}, wanted {expect_skeleton.name}: "
+            f"{_skeleton_difference(skeleton, expect_skeleton)}; "
+            "give a checkpoint of that skeleton, or data of the checkpoint's"
+        )
+    refuse(f"{folder}: this checkpoint does not fit", faults)
+
+
+def _skeleton_difference(came: Skeleton, wanted: Skeleton) -> str:
+    here = [joint for joint in came.joints if joint not in wanted.joints]
+    there = [joint for joint in wanted.joints if joint not in came.joints]
+    parts = [f"only in the checkpoint {listing(here)}"] * bool(here)
+    parts += [f"only in what is wanted {listing(there)}"] * bool(there)
+    if not parts and came.joints != wanted.joints:
+        moved = [joint for joint, other in zip(came.joints, wanted.joints, strict=True) if joint != other]
+        parts.append(f"the same joints in another order, at {listing(moved)}")
+    if not parts and came.parents != wanted.parents:
+        pairs = zip(came.joints, came.parents, wanted.parents, strict=True)
+        parts.append(f"other parents of {listing(joint for joint, ours, theirs in pairs if ours != theirs)}")
+    return ", ".join(parts) if parts else "the same joints under another name"
+
+
+def _build(config: Mapping[str, Any], folder: Path) -> Network:
+    kind, config_kind = _ARCHITECTURES[config["architecture"]]
+    where = f"{folder / CONFIG_FILE}: network of kind {config['architecture']!r}"
+    refuse(where, _key_faults(config["network"].keys(), {field.name for field in fields(config_kind)}))
+    try:
+        # On no device: neither memory nor the caller's random numbers are spent on an untrained network.
+        with torch.device("meta"):
+            network: Network = kind(config_kind(**config["network"]))
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    return network
+
+
+def _read_tensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+    except safetensors.SafetensorError as error:
+        raise InputError(
+            f"{path}: wanted a safetensors file, got something else or half of it ({error}); copy it again"
+        ) from error
+    faults = _key_faults(tensors.keys(), wanted.keys())
+    both = [name for name in wanted if name in tensors]
+    faults += [
+        f"{name} must be {tuple(wanted[name].shape)} {wanted[name].dtype}, "
+        f"got {tuple(tensors[name].shape)} {tensors[name].dtype}"
+        for name in both
+        if tensors[name].shape != wanted[name].shape or tensors[name].dtype != wanted[name].dtype
+    ]
+    if bad := [name for name in both if not tensors[name].isfinite().all()]:
+        faults.append(f"NaN or infinity in {listing(bad)}")
+    refuse(f"{path} does not fit the network that {CONFIG_FILE} beside it describes", faults)
+    return tensors

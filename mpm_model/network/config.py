@@ -1,0 +1,111 @@
+"""Sizes of the paper's transformer, and which of them can be built."""
+
+from dataclasses import dataclass
+
+from mpm_model.errors import refuse
+
+STRIDE = 3
+"""Frames that one strided layer makes into one."""
+LONGEST_LAST_STRIDE = 13
+"""What may remain of a window after all factors of 3 are taken (351 frames = 27 * 13)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseTransformerConfig:
+    """Sizes of `MaskedPoseModel` and `LiftingModel`; the defaults are the paper's for Human3.6M alone.
+
+    Completion (Zhang et al. 2023) is `MaskedPoseModel` with `frames=27, layers=3, decoder_layers=2`.
+    """
+
+    frames: int = 243
+    """Frames T of a window. For lifting 3, 9, 27, 81, 243, ... (see `strides`); masking takes any."""
+    joints: int = 17
+    """Joints J of the skeleton."""
+    width: int = 256
+    """Features D of a frame inside the transformer."""
+    layers: int = 4
+    """Shared transformer layers; the paper takes 3 for several data sets together."""
+    heads: int = 8
+    """Attention heads; `width` is divided among them."""
+    feed_forward: int = 512
+    """Hidden width of the feed-forward part of every transformer layer."""
+    frame_hidden: int = 512
+    """Hidden width of the layers that see one frame at a time."""
+    dropout: float = 0.1
+    """Share dropped in the transformer, during training."""
+    frame_dropout: float = 0.1
+    """Share dropped in the layers that see one frame at a time; the paper lifts with 0.2."""
+    decoder_layers: int = 1
+    """Transformer layers of each decoder of `MaskedPoseModel`; 2 for completion. Lifting has no decoder."""
+
+    def __post_init__(self) -> None:
+        faults = size_faults(
+            self,
+            "frames",
+            "joints",
+            "width",
+            "layers",
+            "heads",
+            "feed_forward",
+            "frame_hidden",
+            "decoder_layers",
+        )
+        if not faults and self.width == 1:
+            faults.append("width must be at least 2 for a layer norm to have a spread, got 1")
+        if not faults and self.width % self.heads:
+            faults.append(f"width {self.width} cannot be divided among {self.heads} heads")
+        faults += share_faults(self, "dropout", "frame_dropout")
+        refuse("network sizes", faults)
+
+
+def size_faults(config: object, *names: str) -> list[str]:
+    """What is wrong with fields that must be whole numbers of at least 1."""
+    return [
+        f"{name} must be a whole number of at least 1, got {value!r}"
+        for name in names
+        if not isinstance(value := getattr(config, name), int) or isinstance(value, bool) or value < 1
+    ]
+
+
+def share_faults(config: object, *names: str) -> list[str]:
+    """What is wrong with fields that must be shares: at least 0, less than 1."""
+    return [
+        f"{name} must lie in 0..1 (without 1), got {value!r}"
+        for name in names
+        if not isinstance(value := getattr(config, name), int | float)
+        or isinstance(value, bool)
+        or not 0 <= value < 1
+    ]
+
+
+def strides(frames: int) -> tuple[int, ...]:
+    """Steps in which the strided layers take `frames` to one: every factor of 3, then what remains.
+
+    243 -> (3, 3, 3, 3, 3); 351 -> (3, 3, 3, 13); 1 -> (). A remainder must be odd, so that a window has
+    a centre frame, and at most 13; otherwise InputError names the lengths nearby.
+    """
+    steps, rest = _factors(frames)
+    if not _can_stride(frames):
+        below = next((n for n in range(frames - 1, 0, -1) if _can_stride(n)), 1)
+        above = next(n for n in range(frames + 1, STRIDE * frames + 1) if _can_stride(n))
+        refuse(
+            "network sizes",
+            [
+                f"frames of a lifting network must be a power of 3, or one times an odd number up to "
+                f"{LONGEST_LAST_STRIDE}, got {frames}; the nearest are {below} and {above}"
+            ],
+        )
+    return (*steps, rest) if rest > 1 else steps
+
+
+def _factors(frames: int) -> tuple[tuple[int, ...], int]:
+    count = 0
+    while frames % STRIDE == 0:
+        frames //= STRIDE
+        count += 1
+    return (STRIDE,) * count, frames
+
+
+def _can_stride(frames: int) -> bool:
+    rest = _factors(frames)[1]
+    return rest % 2 == 1 and rest <= LONGEST_LAST_STRIDE

@@ -1,0 +1,165 @@
+"""Masked pose modelling: the pre-training and completion network of the paper."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mpm_model.network.config import PoseTransformerConfig
+from mpm_model.network.transformer import LayerNorm, TransformerLayer
+from mpm_model.network.trunk import PoseEmbedding, PoseHead, Trunk, check_window, hide, learnt
+
+
+class Reconstruction(NamedTuple):
+    """What `MaskedPoseModel` makes of a window of 2D and a window of 3D poses, all frames and joints."""
+
+    keypoints: Float[Tensor, "B T J 2"]
+    """2D poses, in the space that went in."""
+    joints: Float[Tensor, "B T J 3"]
+    """3D poses, in the space that went in."""
+
+
+class Decoder(nn.Module):
+    """A modality's own transformer layers and its head."""
+
+    def __init__(self, config: PoseTransformerConfig, *, coordinates: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*(TransformerLayer(config) for _ in range(config.decoder_layers)))
+        self.head = PoseHead(config, coordinates=coordinates)
+
+    def forward(self, features: Float[Tensor, "B T D"]) -> Float[Tensor, "B T J C"]:
+        """Poses of all frames."""
+        poses: Tensor = self.head(self.layers(features))
+        return poses
+
+
+class MaskedPoseModel(nn.Module):
+    """Fills in hidden frames and joints of 2D and of 3D poses (Zhang et al. 2023, arXiv 2306.17201).
+
+    Hidden frames are taken away before anything is computed of them, as in a masked autoencoder (He et
+    al. 2022); hidden joints are replaced in input space by a learnt token. Masks are each sample's own,
+    but every sample of a batch hides the same number of frames. In training, batch norm of the per-frame
+    layers sees the frames that are not hidden; in evaluation, hidden values have no way into the output.
+
+    Completion of partial 3D poses is the same network with no frame hidden and `decoder_layers=2`.
+    """
+
+    def __init__(self, config: PoseTransformerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.hidden_keypoint = learnt(2)
+        self.hidden_joint = learnt(3)
+        self.hidden_frame = learnt(config.width)
+        self.embed_2d = PoseEmbedding(config, coordinates=2)
+        self.embed_3d = PoseEmbedding(config, coordinates=3)
+        self.trunk = Trunk(config)
+        self.encoder_norm = LayerNorm(config.width)
+        self.decoder_position = learnt(config.frames, config.width)
+        self.decode_2d = Decoder(config, coordinates=2)
+        self.decode_3d = Decoder(config, coordinates=3)
+
+    def forward(
+        self,
+        keypoints: Float[Tensor, "B T J 2"],
+        joints: Float[Tensor, "B T J 3"],
+        *,
+        is_hidden_joint_2d: Bool[Tensor, "B T J"],
+        is_hidden_frame_2d: Bool[Tensor, "B T"],
+        is_hidden_joint_3d: Bool[Tensor, "B T J"],
+        is_hidden_frame_3d: Bool[Tensor, "B T"],
+    ) -> Reconstruction:
+        """Reconstruct both modalities, each from itself; the two windows need not show the same motion."""
+        return Reconstruction(
+            keypoints=self.reconstruct_2d(
+                keypoints, is_hidden_joint=is_hidden_joint_2d, is_hidden_frame=is_hidden_frame_2d
+            ),
+            joints=self.reconstruct_3d(
+                joints, is_hidden_joint=is_hidden_joint_3d, is_hidden_frame=is_hidden_frame_3d
+            ),
+        )
+
+    def reconstruct_2d(
+        self,
+        keypoints: Float[Tensor, "B T J 2"],
+        *,
+        is_hidden_joint: Bool[Tensor, "B T J"],
+        is_hidden_frame: Bool[Tensor, "B T"],
+    ) -> Float[Tensor, "B T J 2"]:
+        """2D poses from partly hidden 2D poses."""
+        features = self.encode_2d(keypoints, is_hidden_joint=is_hidden_joint, is_hidden_frame=is_hidden_frame)
+        poses: Tensor = self.decode_2d(features)
+        return poses
+
+    def reconstruct_3d(
+        self,
+        joints: Float[Tensor, "B T J 3"],
+        *,
+        is_hidden_joint: Bool[Tensor, "B T J"],
+        is_hidden_frame: Bool[Tensor, "B T"],
+    ) -> Float[Tensor, "B T J 3"]:
+        """3D poses from partly hidden 3D poses."""
+        features = self.encode_3d(joints, is_hidden_joint=is_hidden_joint, is_hidden_frame=is_hidden_frame)
+        poses: Tensor = self.decode_3d(features)
+        return poses
+
+    def lift(
+        self,
+        keypoints: Float[Tensor, "B T J 2"],
+        *,
+        is_hidden_joint: Bool[Tensor, "B T J"],
+        is_hidden_frame: Bool[Tensor, "B T"],
+    ) -> Float[Tensor, "B T J 3"]:
+        """3D poses from partly hidden 2D poses: the way in of one modality, the way out of the other."""
+        features = self.encode_2d(keypoints, is_hidden_joint=is_hidden_joint, is_hidden_frame=is_hidden_frame)
+        poses: Tensor = self.decode_3d(features)
+        return poses
+
+    def encode_2d(
+        self,
+        keypoints: Float[Tensor, "B T J 2"],
+        *,
+        is_hidden_joint: Bool[Tensor, "B T J"],
+        is_hidden_frame: Bool[Tensor, "B T"],
+    ) -> Float[Tensor, "B T D"]:
+        """Features of 2D poses for `decode_2d` and `decode_3d`, hidden frames filled with their token."""
+        check_window("keypoints", keypoints, self.config, coordinates=2)
+        poses = hide(keypoints, is_hidden_joint, self.hidden_keypoint)
+        return self._encode(poses, embed=self.embed_2d, is_hidden_frame=is_hidden_frame)
+
+    def encode_3d(
+        self,
+        joints: Float[Tensor, "B T J 3"],
+        *,
+        is_hidden_joint: Bool[Tensor, "B T J"],
+        is_hidden_frame: Bool[Tensor, "B T"],
+    ) -> Float[Tensor, "B T D"]:
+        """Features of 3D poses for `decode_3d`, hidden frames filled with their token."""
+        check_window("joints", joints, self.config, coordinates=3)
+        poses = hide(joints, is_hidden_joint, self.hidden_joint)
+        return self._encode(poses, embed=self.embed_3d, is_hidden_frame=is_hidden_frame)
+
+    def _encode(
+        self, poses: Float[Tensor, "B T J C"], *, embed: nn.Module, is_hidden_frame: Bool[Tensor, "B T"]
+    ) -> Float[Tensor, "B T D"]:
+        seen = seen_frames(is_hidden_frame)  # (B, T_seen)
+        seen_poses = poses.take_along_dim(seen[:, :, None, None], dim=1)  # (B, T_seen, J, C)
+        features = self.encoder_norm(self.trunk(embed(seen_poses), frame_index=seen))  # (B, T_seen, D)
+        tokens = self.hidden_frame.expand(*is_hidden_frame.shape, -1)  # (B, T, D)
+        in_order = tokens.scatter(1, seen[:, :, None].expand_as(features), features.to(tokens.dtype))
+        return in_order + self.decoder_position
+
+
+def seen_frames(is_hidden_frame: Bool[Tensor, "B T"]) -> Int[Tensor, "B T_seen"]:
+    """Numbers of the frames that are not hidden, in order, for each sample.
+
+    ValueError if samples hide different numbers of frames, or all.
+    """
+    counts = (~is_hidden_frame).sum(dim=1)
+    fewest, most = torch.stack(torch.aminmax(counts)).tolist()
+    if fewest != most or fewest == 0:
+        raise ValueError(
+            "every sample must hide the same number of frames, and not all of them; "
+            f"of {is_hidden_frame.shape[1]} frames {fewest} to {most} are not hidden"
+        )
+    return is_hidden_frame.to(torch.uint8).argsort(dim=1, stable=True)[:, :most]

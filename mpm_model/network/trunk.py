@@ -1,0 +1,97 @@
+"""The parts that 2D and 3D poses share, and the light parts that are each modality's own."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mpm_model.network.config import PoseTransformerConfig
+from mpm_model.network.transformer import TransformerLayer
+
+LEAKY_SLOPE = 0.2
+"""Slope of the leaky ReLU for negative values, in the layers that see one frame at a time."""
+INITIAL_STD = 0.02
+"""Spread of learnt tokens and positions before training."""
+
+
+def learnt(*shape: int) -> nn.Parameter:
+    """A token or a table of positions, small and random from torch's generator."""
+    return nn.Parameter(torch.randn(*shape) * INITIAL_STD)
+
+
+def hide(
+    poses: Float[Tensor, "B T J C"], is_hidden: Bool[Tensor, "B T J"], token: Float[Tensor, "C"]
+) -> Float[Tensor, "B T J C"]:
+    """Put the token in place of hidden joints."""
+    return torch.where(is_hidden[..., None], token, poses)
+
+
+def check_window(name: str, poses: Tensor, config: PoseTransformerConfig, *, coordinates: int) -> None:
+    """ValueError unless the poses are windows of the size that the network was built for."""
+    wanted = (config.frames, config.joints, coordinates)
+    if poses.ndim != 4 or poses.shape[1:] != wanted:
+        raise ValueError(f"{name} must be (B, {', '.join(map(str, wanted))}), got {tuple(poses.shape)}")
+
+
+class FrameLayer(nn.Module):
+    """Linear, batch norm, leaky ReLU, dropout: one frame at a time."""
+
+    def __init__(self, features_in: int, config: PoseTransformerConfig) -> None:
+        super().__init__()
+        self.linear = nn.Linear(features_in, config.frame_hidden)
+        self.norm = nn.BatchNorm1d(config.frame_hidden)
+        self.drop = nn.Dropout(config.frame_dropout)
+
+    def forward(self, frames: Float[Tensor, "N D_in"]) -> Float[Tensor, "N D_out"]:
+        """Transform frames that stand in a row, windows one after another."""
+        dropped: Tensor = self.drop(nn.functional.leaky_relu(self.norm(self.linear(frames)), LEAKY_SLOPE))
+        return dropped
+
+
+class PoseEmbedding(FrameLayer):
+    """A modality's own way in: the coordinates of one frame become features."""
+
+    def __init__(self, config: PoseTransformerConfig, *, coordinates: int) -> None:
+        super().__init__(config.joints * coordinates, config)
+
+    def forward(self, poses: Float[Tensor, "B T J C"]) -> Float[Tensor, "B T D"]:
+        """Embed each frame."""
+        frames = super().forward(poses.flatten(0, 1).flatten(1))  # (B * T, D)
+        return frames.view(*poses.shape[:2], -1)
+
+
+class PoseHead(nn.Module):
+    """A modality's own way out: batch norm, then linear to the coordinates of each frame."""
+
+    def __init__(self, config: PoseTransformerConfig, *, coordinates: int) -> None:
+        super().__init__()
+        self.pose_shape = (config.joints, coordinates)
+        self.norm = nn.BatchNorm1d(config.width)
+        self.linear = nn.Linear(config.width, config.joints * coordinates)
+
+    def forward(self, features: Float[Tensor, "B T D"]) -> Float[Tensor, "B T J C"]:
+        """Read the pose of each frame."""
+        poses: Tensor = self.linear(self.norm(features.flatten(0, 1)))  # (B * T, J * C)
+        return poses.view(*features.shape[:2], *self.pose_shape)
+
+
+class Trunk(nn.Module):
+    """What both modalities go through: a residual block per frame, positions, the transformer."""
+
+    def __init__(self, config: PoseTransformerConfig) -> None:
+        super().__init__()
+        self.block = nn.Sequential(
+            FrameLayer(config.frame_hidden, config), FrameLayer(config.frame_hidden, config)
+        )
+        self.narrow = nn.Linear(config.frame_hidden, config.width)
+        self.position = learnt(config.frames, config.width)
+        self.layers = nn.Sequential(*(TransformerLayer(config) for _ in range(config.layers)))
+
+    def forward(
+        self, embedded: Float[Tensor, "B T_seen D_in"], *, frame_index: Int[Tensor, "B T_seen"] | None = None
+    ) -> Float[Tensor, "B T_seen D"]:
+        """Features of the frames given; `frame_index` is their place in the window (None: all T frames)."""
+        frames = embedded.flatten(0, 1)  # (B * T_seen, D_in)
+        features = self.narrow(frames + self.block(frames)).unflatten(0, embedded.shape[:2])
+        position = self.position if frame_index is None else self.position[frame_index]
+        mixed: Tensor = self.layers(features + position)
+        return mixed

@@ -1,0 +1,16 @@
+"""Raw keypoints to keypoints that a Track may hold."""
+
+import numpy as np
+from jaxtyping import Float
+
+
+def clean_keypoints(points: Float[np.ndarray, "*batch J 3"]) -> Float[np.ndarray, "*batch J 3"]:
+    """Keypoints x, y, confidence, float32, where a keypoint that nobody saw is 0, 0, 0.
+
+    Not seen are those whose confidence is 0, negative or no number, or whose place is no number. A confidence
+    above 1 (a peak of a heat map may overshoot) counts as 1.
+    """
+    is_seen = np.isfinite(points).all(-1) & (points[..., 2] > 0)
+    cleaned = np.where(is_seen[..., None], points, 0.0).astype(np.float32)
+    cleaned[..., 2] = np.minimum(cleaned[..., 2], 1.0)
+    return cleaned

@@ -1,0 +1,161 @@
+"""From a URL to the videos behind it, and from a video to its tracks."""
+
+import itertools
+import json
+import posixpath
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from mpm_model.errors import InputError
+from pipelines import storage
+from pipelines.detections.coco import read_coco
+from pipelines.detections.mediapipe import read_mediapipe
+from pipelines.detections.openpose import read_openpose, split_videos
+from pipelines.detections.source import FORMATS, UNRECOGNISED, ReadOptions, Source
+from pipelines.detections.track import Track
+from pipelines.detections.tracks_file import read_tracks_file
+
+__all__ = ["FORMATS", "ReadOptions", "Source", "find_sources", "read_source"]
+
+_JSON = (".json", ".json.gz")
+_TRACKS = (".parquet", ".npz")
+_PEEKS = 10
+_READERS = 16
+
+_READ: Mapping[str, Callable[[Source, ReadOptions], list[Track]]] = {
+    "openpose": read_openpose,
+    "openpose_body25": read_openpose,
+    "openpose_body25b": read_openpose,
+    "mediapipe": read_mediapipe,
+    "coco": read_coco,
+    "tracks": read_tracks_file,
+}
+
+_SIGNATURES = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"HIERARCHY": "a BVH recording",
+    b":FULLY-SPECIFIED": "an AMC recording",
+    b":version": "an ASF skeleton",
+    b"#!OML:ASF": "an AMC recording",
+    b"# AST/ASF": "an ASF skeleton",
+    b"PathFileType": "a TRC recording",
+    b"\x1f\x8b": "a gzip file",
+    b"RIFF": "an AVI video",
+}
+
+
+def find_sources(url: str, options: ReadOptions | None = None) -> list[Source]:
+    """The videos whose detections stand in a file, a folder or a tree of folders, sorted by name.
+
+    A folder of OpenPose frames is one video (or several, told apart by their file names); any other JSON,
+    Parquet or npz file is one. The format is told by content unless the options say it. Files of other kinds
+    in a folder are passed over; JSON that is none of ours becomes a source of its own, which is refused when
+    it is read. InputError, naming what was found, if nothing fits.
+    """
+    options = options or ReadOptions()
+    files = storage.list_files(url, _JSON + _TRACKS)
+    if files == [url]:
+        sources = [_single_file(url, options)]
+    else:
+        sources = [
+            source
+            for folder, in_folder in itertools.groupby(
+                sorted(files, key=_folder_first), key=posixpath.dirname
+            )
+            for source in _in_folder(folder, list(in_folder), options)
+        ]
+    if all(source.format == UNRECOGNISED for source in sources):
+        found = [_what_is(source.files[0]) for source in sources[:3]]
+        if not found:
+            names = [posixpath.basename(name) for name in storage.list_files(url, ("",))]
+            found = [f"{len(names)} other files ({', '.join(names[:3])})" if names else "an empty folder"]
+        raise InputError(
+            f"{url}: wanted 2D detections (OpenPose, MediaPipe or COCO JSON, tracks as Parquet or npz), "
+            f"got {'; '.join(found)}; give the folder or file that holds them, or --format"
+        )
+    return sorted(sources, key=lambda source: source.name)
+
+
+def read_source(source: Source, options: ReadOptions | None = None) -> list[Track]:
+    """The tracks of one video, at least one; InputError if it cannot be read or nobody is in it."""
+    if source.format == UNRECOGNISED:
+        raise InputError(f"{source.name}: wanted 2D detections, got {_what_is(source.files[0])}")
+    return _READ[source.format](source, options or ReadOptions())
+
+
+def _folder_first(url: str) -> tuple[str, str]:
+    return posixpath.dirname(url), url
+
+
+def _single_file(url: str, options: ReadOptions) -> Source:
+    return Source(name=url, format=options.format or _format_of(url), files=(url,))
+
+
+def _in_folder(folder: str, files: Sequence[str], options: ReadOptions) -> list[Source]:
+    tracks = [Source(name=url, format="tracks", files=(url,)) for url in files if url.endswith(_TRACKS)]
+    jsons = [url for url in files if url.endswith(_JSON)]
+    if options.format is not None:
+        if options.format == "tracks":
+            return tracks
+        if options.format.startswith("openpose"):
+            return split_videos(folder, jsons)
+        return [_single_file(url, options) for url in jsons]
+    # One frame of OpenPose among the first files tells that all are: a folder may hold a hundred thousand.
+    if "openpose" in _formats_of(jsons[:_PEEKS]):
+        return tracks + split_videos(folder, jsons)
+    return tracks + [
+        Source(name=url, format=kind, files=(url,))
+        for url, kind in zip(jsons, _formats_of(jsons), strict=True)
+    ]
+
+
+def _formats_of(urls: Sequence[str]) -> list[str]:
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(_format_of, urls))
+
+
+def _format_of(url: str) -> str:
+    """The format by content.
+
+    JSON is told by its keys and not parsed: it may be cut in half, which its reader says better.
+    """
+    try:
+        content = storage.read_bytes(url)
+    except InputError:  # a gzip file cut short: reading it will say so
+        return UNRECOGNISED
+    if content.startswith((b"PAR1", b"PK\x03\x04")):
+        return "tracks"
+    if not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
+        return UNRECOGNISED
+    if b'"people"' in content:
+        return "openpose"
+    if b'"keypoints"' in content and b'"image_id"' in content:
+        return "coco"
+    if b'"pose_landmarks"' in content or b'"visibility"' in content:
+        return "mediapipe"
+    return UNRECOGNISED
+
+
+def _what_is(url: str) -> str:
+    """A file that is none of ours, in words."""
+    name = posixpath.basename(url)
+    try:
+        content = storage.read_bytes(url)
+    except InputError as error:
+        return str(error)
+    for signature, what in _SIGNATURES.items():
+        if content.lstrip().startswith(signature):
+            return f"{name}, {what}"
+    if not content.strip():
+        return f"{name}, an empty file"
+    try:
+        value = json.loads(content)
+    except json.JSONDecodeError as error:
+        if content.lstrip().startswith((b"{", b"[")):
+            return f"{name}, JSON that breaks at byte {error.pos} of {len(content)}"
+        return f"{name}, which begins {content[:24]!r}"
+    except UnicodeDecodeError:
+        return f"{name}, which begins {content[:24]!r}"
+    keys = ", ".join(list(value)[:6]) if isinstance(value, dict) else f"a {type(value).__name__}"
+    return f"{name}, JSON of another kind ({keys or 'no keys'})"

@@ -1,0 +1,52 @@
+"""What is read: one video's detections, and what the user says about them."""
+
+from dataclasses import dataclass
+
+from mpm_model.errors import refuse
+
+FORMATS = ("openpose", "openpose_body25", "openpose_body25b", "mediapipe", "coco", "tracks")
+"""Formats by name; `openpose` tells BODY_25 from BODY_25B by itself."""
+
+UNRECOGNISED = "unrecognised"
+"""Format of a file that is none of ours: reading it says so, and the other files are not held up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """What the user says about detections whose format does not say it. What a format does say wins."""
+
+    format: str | None = None
+    """One of `FORMATS`; None looks at the content."""
+    rate_hz: float | None = None
+    """Frames per second of the video."""
+    width_px: int | None = None
+    """Width of the image."""
+    height_px: int | None = None
+    """Height of the image."""
+
+    def __post_init__(self) -> None:
+        faults = []
+        if self.format is not None and self.format not in FORMATS:
+            faults.append(f"format must be one of {', '.join(FORMATS)}, got {self.format!r}")
+        faults += [
+            f"{name} must be positive, got {value}"
+            for name, value in (
+                ("rate_hz", self.rate_hz),
+                ("width_px", self.width_px),
+                ("height_px", self.height_px),
+            )
+            if value is not None and not value > 0
+        ]
+        refuse("options for detections", faults)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One video's detections, not read yet; light enough to travel to a worker."""
+
+    name: str
+    """URL of the file or folder, with `/name*` when a folder holds the frames of several videos."""
+    format: str
+    """One of `FORMATS`, or `UNRECOGNISED`."""
+    files: tuple[str, ...]
+    """URLs of its files; for OpenPose one a frame, else just one."""

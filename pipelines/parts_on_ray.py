@@ -1,0 +1,100 @@
+"""Parts made by Ray Data: one task a shard, and what is done about shards that kill their process."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+import ray
+import ray.data
+import ray.exceptions
+
+from mpm_model.errors import InputError
+from pipelines.manifest import Input, Receipt
+from pipelines.parts import Commit, PartResult, Shard, Work, make_part
+from pipelines.ray_session import ensure_ray, quiet_ray_data
+
+Result = TypeVar("Result")
+
+RETRIES = 2
+"""How often a task whose process or machine was lost is tried again."""
+
+_LOST = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError)
+
+
+def make_parts_on_ray(shards: Sequence[Shard], *, out: str, work: Work) -> Iterator[Commit]:
+    """Make the parts of all shards in parallel; they come as they are done.
+
+    A shard whose task failed, which Ray Data sets aside so that the others go on, is made again by itself.
+    There an exception comes through, and an input that kills its process even when alone becomes a bad input.
+    """
+    ensure_ray()
+    made = set()
+    for commit in _stream(shards, out=out, work=work):
+        made.add(commit.part.name)
+        yield commit
+    for shard in shards:
+        if shard.part_name not in made:
+            yield _make_alone(shard, out=out, work=work)
+
+
+def _stream(shards: Sequence[Shard], *, out: str, work: Work) -> Iterator[Commit]:
+    items = [shard.model_dump_json() for shard in shards]
+    # Tasks, not actors: Ray Data tries a shard that kills its actor again for ever.
+    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+        _make_batch, fn_kwargs={"out": out, "work": work}, batch_size=1, num_cpus=1, max_retries=RETRIES
+    )
+    quiet_ray_data(dataset.context)
+    dataset.context.max_errored_blocks = -1  # a lost shard stops no other
+    for row in dataset.iter_rows():
+        yield Commit.model_validate_json(row["commit"])
+
+
+def _make_batch(batch: dict[str, np.ndarray], *, out: str, work: Work) -> dict[str, list[str]]:
+    shards = [Shard.model_validate_json(item) for item in batch["item"]]
+    return {"commit": [make_part(shard, out=out, work=work).model_dump_json() for shard in shards]}
+
+
+def _make_alone(shard: Shard, *, out: str, work: Work) -> Commit:
+    try:
+        return _run(make_part, shard, out=out, work=work)
+    except _LOST:
+        killers = [item for item in shard.inputs if _kills(item, work)]
+        return _run(make_part, shard, out=out, work=partial(_work_without, killers=killers, work=work))
+
+
+def _kills(item: Input, work: Work) -> bool:
+    try:
+        _run(_try, item, work=work)
+    except _LOST:
+        return True
+    return False
+
+
+def _try(item: Input, *, work: Work) -> None:
+    work([item])
+
+
+def _work_without(inputs: Sequence[Input], *, killers: Sequence[Input], work: Work) -> PartResult:
+    result = work([item for item in inputs if item not in killers])
+    rest = iter(result.receipts)
+    reason = f"reading it killed the process {1 + RETRIES} times: it is too large, or the reader has a fault"
+    receipts = tuple(
+        Receipt(url=item.url, size_bytes=item.size_bytes, status="bad", reason=reason)
+        if item in killers
+        else next(rest)
+        for item in inputs
+    )
+    return PartResult(table=result.table, receipts=receipts)
+
+
+def _run(function: Callable[..., Result], *args: object, **kwargs: object) -> Result:
+    """Call a function in a process of its own; an InputError in there is one here."""
+    task = ray.remote(num_cpus=1, max_retries=RETRIES)(function)
+    try:
+        result: Result = ray.get(task.remote(*args, **kwargs))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, InputError):
+            raise InputError(str(error.cause)) from error
+        raise
+    return result

@@ -1,0 +1,191 @@
+"""The one strict door from YAML and `--set` to the typed configuration of a run."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mpm_model.errors import InputError, refuse
+from mpm_model.learning.batches import ViewConfig
+from mpm_model.learning.masking import MaskConfig
+from mpm_model.learning.objectives import MaskedLossConfig
+from mpm_model.learning.training import OptimiserConfig
+from mpm_model.network.config import PoseTransformerConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScaleConfig:
+    """On how many machines, and how often to look up."""
+
+    workers: int = 1
+    """Ray Train workers; the global batch is shared among them."""
+    cpus_per_worker: int = 0
+    """Cores of each worker; 0 shares the cores of the smallest machine among the workers."""
+    is_on_gpu: bool = False
+    """Whether each worker holds a GPU."""
+    max_failures: int = 3
+    """How often a lost worker is replaced before the run gives up."""
+    report_every_steps: int = 20
+    """Steps between two lines of progress."""
+    checkpoint_every_epochs: int = 5
+    """Epochs between two validations, each with a checkpoint; the last epoch always has one."""
+
+    def __post_init__(self) -> None:
+        least = {
+            "workers": 1,
+            "cpus_per_worker": 0,
+            "max_failures": 0,
+            "report_every_steps": 1,
+            "checkpoint_every_epochs": 1,
+        }
+        refuse(
+            "scale",
+            [
+                f"{name} must be at least {minimum}, got {getattr(self, name)}"
+                for name, minimum in least.items()
+                if getattr(self, name) < minimum
+            ],
+        )
+
+
+class TrainingConfig(BaseModel):
+    """What pre-training and fine-tuning have in common. Written next to every output."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(ge=0)
+    """Everything random is counted from it."""
+    epochs: int = Field(ge=1)
+    """Passes over the training windows."""
+    batch_windows: int = Field(ge=2)
+    """Windows of one step, over all workers."""
+    view: ViewConfig = Field(default_factory=ViewConfig)
+    """Cameras, mirror, noise, normalisation."""
+    optimiser: OptimiserConfig = Field(default_factory=OptimiserConfig)
+    """Adam and its learning rate."""
+    scale: ScaleConfig = Field(default_factory=ScaleConfig)
+    """Workers, and how often to report."""
+
+
+class PretrainConfig(TrainingConfig):
+    """Masked pose modelling."""
+
+    network: PoseTransformerConfig
+    """Size of the network; `frames` must be that of the data's windows."""
+    mask: MaskConfig = Field(default_factory=MaskConfig)
+    """How much is hidden."""
+    loss: MaskedLossConfig = Field(default_factory=MaskedLossConfig)
+    """Weights of the two errors."""
+
+
+class FinetuneConfig(TrainingConfig):
+    """Lifting 2D to 3D, from a pre-trained model or from scratch."""
+
+    frame_dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Dropout of the per-frame layers while lifting; published as 0.2 where pre-training has 0.1."""
+    network: PoseTransformerConfig | None = None
+    """Only without `--init`: size of a network that starts from nothing."""
+
+
+Config = TypeVar("Config", bound=TrainingConfig)
+
+
+def load(kind: type[Config], config: str, overrides: Sequence[str] = ()) -> Config:
+    """A run's configuration from a shipped file's name or a path, changed by `a.b=value` overrides.
+
+    Raises:
+        InputError: no such file, not YAML, an unknown or misspelt key, a value out of range; all at once.
+    """
+    path = find(config)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: wanted YAML, got something else ({' '.join(str(error).split())})"
+        ) from error
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: wanted a mapping of settings, got {type(values).__name__}")
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{path}: " + "; ".join(_fault(kind, each) for each in error.errors())) from error
+
+
+def shipped() -> dict[str, Path]:
+    """Configurations that ship, by name."""
+    folder = Path(str(resources.files("pipelines") / "configs"))
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def find(config: str) -> Path:
+    """The file of a shipped name or a path."""
+    known = shipped()
+    if config in known:
+        return known[config]
+    path = Path(config)
+    if path.is_file():
+        return path
+    raise InputError(
+        f"{config}: no such configuration file, and none of that name ships; shipped are {', '.join(known)}"
+    )
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise InputError(f"--set {override}: wanted key=value, such as scale.workers=4")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(
+            f"--set {override}: the value is not YAML ({' '.join(str(error).split())})"
+        ) from error
+    *parents, last = key.split(".")
+    for parent in parents:
+        inner = values.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise InputError(f"--set {override}: {parent} is a value, not a group of settings")
+        values = inner
+    values[last] = value
+
+
+def _fault(kind: type[BaseModel], error: Any) -> str:
+    path = [str(part) for part in error["loc"]]
+    dotted = ".".join(path)
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        known = _known_keys(kind, path[:-1])
+        close = difflib.get_close_matches(path[-1], known, n=1)
+        advice = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+        return f"{dotted}: no such setting; {advice}"
+    if error["type"] == "missing":
+        return f"{dotted}: missing"
+    message = str(error.get("ctx", {}).get("error", error["msg"]))
+    return f"{dotted}: {message}" + ("" if error["type"] == "value_error" else f", got {error['input']!r}")
+
+
+def _known_keys(kind: Any, path: Sequence[str]) -> list[str]:
+    """Settings of the group at a path: fields of the models and dataclasses there."""
+    groups = [kind]
+    for part in path:
+        annotations = [_fields(group).get(part) for group in groups]
+        groups = [inner for annotation in annotations if annotation for inner in _alternatives(annotation)]
+    return sorted({name for group in groups for name in _fields(group)})
+
+
+def _fields(group: Any) -> dict[str, Any]:
+    if hasattr(group, "model_fields"):
+        return {name: info.annotation for name, info in group.model_fields.items()}
+    if hasattr(group, "__dataclass_fields__"):
+        return {name: info.type for name, info in group.__dataclass_fields__.items()}
+    return {}
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    return list(getattr(annotation, "__args__", (annotation,)))

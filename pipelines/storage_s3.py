@@ -1,0 +1,85 @@
+"""How a bucket is reached: one S3 client for fsspec, one for Arrow, both told where to go by AWS_* variables.
+
+Anything that speaks S3 serves: Amazon, SeaweedFS, MinIO, Ceph. `AWS_ENDPOINT_URL` names the server.
+"""
+
+import os
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipelines.storage_faults import StorageError
+
+CONNECT_TIMEOUT_S = 3.0
+"""A server that is there takes milliseconds; three tries of this bound how long an absent one is waited for."""
+READ_TIMEOUT_S = 20.0
+"""Silence on an open connection after which a request is given up and tried again."""
+ATTEMPTS = 3
+"""Tries of one request in all; 500, 503 and lost connections are tried again, refusals are not."""
+
+
+def storage_environment() -> dict[str, str]:
+    """The AWS_* variables of this process: what a Ray worker needs to reach the same storage.
+
+    Meant for `runtime_env={"env_vars": storage_environment()}`. The values include secrets, and Ray
+    shows a job's runtime_env to whoever can open its dashboard.
+    """
+    return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+
+
+def s3_filesystem() -> Any:
+    """The s3fs filesystem of the present AWS_* variables, one for each process and set of variables.
+
+    Listings are not cached: another process may be writing.
+    """
+    return _connect(tuple(sorted(storage_environment().items())), os.getpid())
+
+
+def s3_arrow_filesystem() -> Any:
+    """A `pyarrow.fs.S3FileSystem` that asks the same server as `s3_filesystem`.
+
+    The endpoint travels with it when it is pickled; the credentials do not, a worker finds its own in its
+    environment. Small files are put in one request.
+    """
+    from pyarrow import fs as arrow_fs
+
+    endpoint = s3_filesystem().s3.meta.endpoint_url
+    return arrow_fs.S3FileSystem(
+        endpoint_override=None if _is_amazon(endpoint) else endpoint,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        request_timeout=READ_TIMEOUT_S,
+        retry_strategy=arrow_fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        allow_delayed_open=True,
+    )
+
+
+def _is_amazon(endpoint: str) -> bool:
+    return ".amazonaws.com" in (urlsplit(endpoint).hostname or "")
+
+
+@lru_cache(maxsize=8)
+def _connect(environment: tuple[tuple[str, str], ...], process_id: int) -> Any:
+    """Build the client. The arguments are only the cache's key: botocore reads the environment itself."""
+    del environment, process_id
+    try:
+        import s3fs
+    except ImportError as error:
+        raise StorageError(f"s3:// needs the package s3fs, which does not import ({error}); pip install s3fs") from error
+    filesystem = s3fs.S3FileSystem(
+        use_listings_cache=False,
+        skip_instance_cache=True,
+        config_kwargs={
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "read_timeout": READ_TIMEOUT_S,
+            "retries": {"total_max_attempts": ATTEMPTS, "mode": "standard"},
+            "max_pool_connections": 32,
+        },
+    )
+    filesystem.retries = 2  # s3fs tries again on top, for bodies cut off midway
+    try:
+        filesystem.connect()  # resolves profile, region and endpoint; asks no server for anything
+    except ValueError as error:
+        raise StorageError(
+            f"wanted AWS_ENDPOINT_URL like http://host:port, botocore says {error}; correct or unset it"
+        ) from error
+    return filesystem
