@@ -6,7 +6,6 @@ joints_rel_m = lifter(keypoints_px, confidence, rate_hz=60)
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,9 +16,11 @@ from mpm_model.checkpoint import Checkpoint, load_checkpoint
 from mpm_model.errors import InputError, refuse
 from mpm_model.network.lifting import LiftingModel
 from mpm_model.pose.normalize import normalize_keypoints
+from mpm_model.pose.skeleton import Skeleton
 from mpm_model.pose.windows import stitch, window_starts
 
-Mode = Literal["fast", "exact"]
+MODES = ("fast", "exact")
+"""`fast`: all frames of overlapping windows, blended. `exact`: the centre of one window per frame."""
 
 
 class Lifter:
@@ -30,7 +31,7 @@ class Lifter:
         checkpoint: Checkpoint,
         *,
         device: str | torch.device = "cpu",
-        mode: Mode = "fast",
+        mode: str = "fast",
         batch_windows: int = 16,
         min_confidence: float = 0.1,
     ) -> None:
@@ -40,9 +41,11 @@ class Lifter:
         paper does, one window per frame and its centre. Keypoints of less than `min_confidence` enter
         as hidden.
         """
+        if mode not in MODES:
+            raise InputError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
         if not isinstance(checkpoint.model, LiftingModel):
             raise InputError(
-                f"wanted a lifting checkpoint, got {type(checkpoint.model).__name__}: fine-tune it to lift first"
+                f"wanted a lifting checkpoint, got {type(checkpoint.model).__name__}; fine-tune it to lift"
             )
         self.model = checkpoint.model.to(device).eval()
         self.skeleton = checkpoint.skeleton
@@ -59,12 +62,15 @@ class Lifter:
         folder: str | Path,
         *,
         device: str | torch.device = "cpu",
-        mode: Mode = "fast",
+        mode: str = "fast",
         batch_windows: int = 16,
         min_confidence: float = 0.1,
+        expect_skeleton: Skeleton | None = None,
     ) -> "Lifter":
-        """Load a checkpoint folder; InputError if it is none, or none that lifts."""
-        checkpoint = load_checkpoint(Path(folder), expect_architecture="lifting")
+        """Load a checkpoint folder; InputError if it is none, or none that lifts this skeleton."""
+        checkpoint = load_checkpoint(
+            Path(folder), expect_architecture="lifting", expect_skeleton=expect_skeleton
+        )
         return cls(
             checkpoint,
             device=device,
@@ -124,7 +130,8 @@ class Lifter:
         faults = []
         if keypoints_px.ndim != 3 or keypoints_px.shape[1:] != (joints, 2) or not len(keypoints_px):
             faults.append(
-                f"keypoints_px must be (N, {joints}, 2) of {self.skeleton.name} with N >= 1, got {keypoints_px.shape}"
+                f"keypoints_px must be (N, {joints}, 2) of {self.skeleton.name} with N >= 1, "
+                f"got {keypoints_px.shape}"
             )
         if confidence.shape != keypoints_px.shape[:2]:
             faults.append(f"confidence must be {keypoints_px.shape[:2]}, got {confidence.shape}")

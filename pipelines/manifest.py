@@ -176,16 +176,11 @@ def claim_output(url: str, job: Job) -> Literal["new", "continue", "done"]:
 
 
 def _refuse_foreign(url: str) -> None:
-    if not storage.exists(url):
-        return
-    found = storage.list_files(url, ("",))
-    if found == [url]:
-        raise InputError(f"{url}: wanted a folder to write to, this is a file; give another --out")
+    found = storage.list_names(url) if storage.exists(url) else []
     if found:
-        names = ", ".join(name.rsplit("/", 1)[-1] for name in found[:3]) + (", ..." if len(found) > 3 else "")
+        names = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
         raise InputError(
-            f"{url}: wanted an empty or new folder, it holds something else "
-            f"({len(found)} {'file' if len(found) == 1 else 'files'}: {names}); give another --out"
+            f"{url}: wanted an empty or new folder, it holds something else ({names}); give another --out"
         )
 
 

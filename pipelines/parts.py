@@ -156,6 +156,7 @@ def finish(out: str, job: Job, commits: Sequence[Commit]) -> Manifest:
 
 
 def abandon(out: str, job: Job) -> None:
-    """Remove what a job has written, and nothing else."""
+    """Remove what a job has written, and the folder if nothing else is in it."""
     for name in (*(shard.part_name for shard in plan_shards(job)), JOB):
         storage.remove(storage.join(out, name))
+    storage.remove_folder_if_empty(out)

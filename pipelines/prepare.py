@@ -141,11 +141,15 @@ def run(
 
 def plan(sources: Sequence[str], *, reader: str, config: PrepareConfig) -> Job:
     """What is to be made from what: every take below the sources, once, with its size and stamp."""
-    takes = sorted({storage.absolute(take) for source in sources for take in find_takes(reader, source)})
+    takes = {take for source in sources for take in find_takes(reader, storage.absolute(source))}
+    stamps = storage.describe_files(sorted(takes))
     return Job(
         kind="windows",
         config={"reader": reader, **dataclasses.asdict(config)},
-        inputs=tuple(_describe_input(take) for take in takes),
+        inputs=tuple(
+            Input(url=take, size_bytes=stamp.size_bytes, stamp=stamp.version)
+            for take, stamp in stamps.items()
+        ),
         made_by=made_by("mpm prepare"),
     )
 
@@ -179,6 +183,8 @@ def prepare_shard(
     for item in inputs:
         try:
             recording = READERS[reader].read(item.url, rate_hz=config.rate_hz, options=config.read_options())
+        except storage.StorageError:
+            raise  # no fault of this file
         except InputError as error:
             receipts.append(
                 Receipt(url=item.url, size_bytes=item.size_bytes, status="bad", reason=str(error))

@@ -1,17 +1,55 @@
-"""Storage is a URL: fsspec opens it, and nothing else in the code knows whether it is a disk or a bucket."""
+"""Storage is a URL: fsspec opens it, and nothing else in the code knows whether it is a disk or a bucket.
+
+A plain path and `file://` are a disk, `s3://` any server that speaks S3 (see `storage_s3`). Names that begin
+with a dot, so files being written too, and the markers that S3 servers keep for folders are never seen.
+InputError is raised for a file that is absent or unsuitable, StorageError for a storage that cannot be used.
+"""
 
 import gzip
+import json
+import os
 import posixpath
-from typing import Any
+import tempfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from mpm_model.errors import InputError
+from pipelines import storage_disk, storage_s3
+from pipelines.storage_faults import StorageError as StorageError
+from pipelines.storage_faults import answer_code
+from pipelines.storage_faults import storage_errors as storage_errors
+from pipelines.storage_s3 import is_s3, s3_arrow_filesystem, s3_filesystem
+from pipelines.storage_s3 import storage_environment as storage_environment
+
+
+class FileStamp(NamedTuple):
+    """What tells one content of a file from another without reading it."""
+
+    size_bytes: int
+    version: str
+    """The ETag of an object, the time of change of a file on disk (nanoseconds)."""
 
 
 def open_filesystem(url: str) -> tuple[Any, str]:
     """The fsspec filesystem of a URL and the path within it."""
-    filesystem, path = fsspec.core.url_to_fs(url)
+    if url.startswith(("s3://", "s3a://")):
+        path = url.split("://", 1)[1].strip("/")
+        if not path:
+            raise InputError(f"{url}: wanted s3://bucket/path, got no bucket")
+        with storage_errors(url):
+            return s3_filesystem(), path
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+    except ValueError as error:
+        raise InputError(f"{url}: no such kind of storage ({error}); give a path or an s3:// URL") from error
+    except ImportError as error:
+        raise InputError(f"{url}: this kind of storage needs another package ({error})") from error
     return filesystem, path
 
 
@@ -20,32 +58,249 @@ def join(url: str, *names: str) -> str:
     return posixpath.join(url, *names)
 
 
+def absolute(url: str) -> str:
+    """A local path made absolute, for processes that run elsewhere; a URL as it is."""
+    return url if "://" in url else os.path.abspath(os.path.expanduser(url))
+
+
 def exists(url: str) -> bool:
-    """Whether a file or folder is there."""
+    """Whether a file or folder is there. A bucket that is not there is a StorageError."""
     filesystem, path = open_filesystem(url)
-    return bool(filesystem.exists(path))
+    with storage_errors(url):
+        return _info(filesystem, path) is not None
+
+
+def is_empty(url: str) -> bool:
+    """Whether a folder is absent or holds nothing that is seen."""
+    return not exists(url) or not list_names(url)
+
+
+def list_names(url: str) -> list[str]:
+    """Names of the files and folders directly in a folder, sorted."""
+    filesystem, path = open_filesystem(url)
+    with storage_errors(url):
+        entries = filesystem.ls(path, detail=True)
+    names = {entry["name"].rstrip("/") for entry in entries} - {path.rstrip("/")}
+    if entries and not names and entries[0]["type"] == "file" and not entries[0]["name"].endswith("/"):
+        raise InputError(f"{url}: wanted a folder, got a file")
+    return sorted(name for name in map(posixpath.basename, names) if not name.startswith("."))
 
 
 def list_files(url: str, suffixes: tuple[str, ...]) -> list[str]:
     """URLs of all files below a folder that end in one of the suffixes, sorted; a file lists itself."""
     filesystem, path = open_filesystem(url)
-    if not filesystem.exists(path):
-        raise InputError(f"{url}: no such file or folder")
-    if filesystem.isfile(path):
+    with storage_errors(url):
+        found = _files_below(filesystem, path)
+        if not found and _info(filesystem, path) is None:
+            raise InputError(f"{url}: no such file or folder")
+    if found == [path]:
         return [url]
-    found = sorted(name for name in filesystem.find(path) if name.endswith(suffixes))
-    return [filesystem.unstrip_protocol(name) if "://" in url else name for name in found]
+    wanted = sorted(name for name in found if name.endswith(suffixes))
+    return [filesystem.unstrip_protocol(name) for name in wanted] if "://" in url else wanted
+
+
+def file_stamp(url: str) -> FileStamp:
+    """The stamp of one file."""
+    filesystem, path = open_filesystem(url)
+    with storage_errors(url):
+        entry = _info(filesystem, path)
+    if entry is None or entry["type"] == "directory":
+        raise InputError(f"{url}: {'no such file' if entry is None else 'wanted a file, got a folder'}")
+    return _stamp(filesystem, entry)
+
+
+def describe_files(urls: Sequence[str]) -> dict[str, FileStamp]:
+    """The stamps of many files, by URL in the order given; one listing for each folder they lie in."""
+    entries: dict[str, tuple[Any, dict[str, Any]]] = {}
+    for folder in {posixpath.dirname(url) for url in urls}:
+        filesystem, path = open_filesystem(folder or ".")
+        with storage_errors(folder):
+            for entry in filesystem.ls(path, detail=True):
+                if entry["type"] != "directory":
+                    entries[join(folder, posixpath.basename(entry["name"]))] = filesystem, entry
+    if missing := [url for url in urls if url not in entries]:
+        raise InputError(
+            f"{missing[0]}: no such file" + f", nor {len(missing) - 1} more" * (len(missing) > 1)
+        )
+    return {url: _stamp(*entries[url]) for url in urls}
 
 
 def read_bytes(url: str) -> bytes:
     """A file's content; a name that ends in `.gz` is unpacked."""
     filesystem, path = open_filesystem(url)
-    if not filesystem.exists(path):
-        raise InputError(f"{url}: no such file")
-    content: bytes = filesystem.cat_file(path)
+    with storage_errors(url):
+        content: bytes = filesystem.cat_file(path)
     if url.endswith(".gz"):
         try:
             return gzip.decompress(content)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise InputError(f"{url}: wanted a gzip file, got one that does not unpack ({error})") from error
     return content
+
+
+def read_json(url: str) -> Any:
+    """The value in a JSON file."""
+    try:
+        return json.loads(read_bytes(url))
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{url}: wanted JSON, got a file that is not ({error})") from error
+
+
+def write_json(url: str, value: Any) -> None:
+    """Write a value as JSON, as `write_once` does. NaN and infinity are a ValueError: JSON has none."""
+    write_once(url, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_once(url: str, content: bytes) -> None:
+    """Write a file whole or not at all, over one that is there. Folders on the way are made.
+
+    On disk a hidden sibling is written, synced and renamed. An object is one put; from 100 MB, one multipart
+    upload, seen only when complete.
+    """
+    filesystem, path = open_filesystem(url)
+    with storage_errors(url):
+        if isinstance(filesystem, LocalFileSystem):
+            storage_disk.write_whole(Path(path), content)
+        else:
+            filesystem.pipe_file(path, content, **storage_s3.time_limit(filesystem, len(content)))
+
+
+def write_new(url: str, content: bytes) -> bool:
+    """Write a file only if there is none; False if there is. Of many who try at once one gets True.
+
+    On disk this needs hard links; on S3 it is `If-None-Match: *`. If the connection to S3 is lost between the
+    put and its answer, the put is tried again and finds itself: False then, although the content is ours.
+    """
+    filesystem, path = open_filesystem(url)
+    with storage_errors(url):
+        if isinstance(filesystem, LocalFileSystem):
+            return storage_disk.write_new(Path(path), content)
+        return storage_s3.put_new(filesystem, path, content)
+
+
+def remove(url: str) -> None:
+    """Remove one file; nothing happens if there is none."""
+    filesystem, path = open_filesystem(url)
+    with storage_errors(url), suppress(FileNotFoundError):
+        filesystem.rm_file(path)
+
+
+def remove_folder_if_empty(url: str) -> None:
+    """Remove a folder on disk that holds nothing; in a bucket there are no folders."""
+    filesystem, path = open_filesystem(url)
+    if isinstance(filesystem, LocalFileSystem):
+        with suppress(OSError):
+            os.rmdir(path)
+
+
+def check_writable(url: str) -> None:
+    """Refuse a folder that cannot be written to, before any work is done; leaves nothing behind.
+
+    On disk an unnamed file is opened in the folder, or in the nearest one above it that is there. On S3 a
+    multipart upload is begun and abandoned: it asks for the same right as a put, yet no object, version or
+    delete marker ever appears. Answers within some ten seconds even if the bucket does not.
+    """
+    filesystem, path = open_filesystem(url)
+    with storage_errors(url):
+        if isinstance(filesystem, LocalFileSystem):
+            storage_disk.check_writable(Path(path))
+        elif is_s3(filesystem):
+            storage_s3.check_writable(filesystem, path)
+
+
+@contextmanager
+def fetch_folder(url: str) -> Iterator[Path]:
+    """A folder as a local path: itself if it is on disk, else a copy that goes away at the end."""
+    filesystem, path = open_filesystem(url)
+    if isinstance(filesystem, LocalFileSystem):
+        if not Path(path).is_dir():
+            raise InputError(f"{url}: wanted a folder, {'got a file' if exists(url) else 'there is none'}")
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="mpm-") as scratch:
+        with storage_errors(url):
+            names = _files_below(filesystem, path)
+            if not names or names == [path]:
+                raise InputError(f"{url}: wanted a folder, {'got a file' if names else 'there is none'}")
+            copies = [Path(scratch, name[len(path) :].lstrip("/")) for name in names]
+            for folder in {copy.parent for copy in copies}:
+                folder.mkdir(parents=True, exist_ok=True)
+            filesystem.get(names, [str(copy) for copy in copies])
+        yield Path(scratch)
+
+
+def publish_folder(local: Path, url: str, *, last: str) -> None:
+    """Copy the files of a local folder to a URL, the one named `last` at the end: it commits the folder.
+
+    Each file appears whole. Over an earlier copy, its `last` is removed first, so that no reader takes a
+    mixture for a whole; other files found there stay.
+    """
+    names = [file.relative_to(local).as_posix() for file in local.rglob("*") if file.is_file()]
+    if last not in names:
+        raise ValueError(f"{local} has no file {last}, which was to commit it")
+    remove(join(url, last))
+    for name in sorted(names, key=lambda name: (name == last, name)):
+        _publish_file(local / name, join(url, name))
+
+
+def arrow_filesystem(url: str) -> tuple[Any, str]:
+    """The `pyarrow.fs` filesystem of a URL and the path within it, for Parquet and Ray Train's storage.
+
+    Wrap its use in `storage_errors(url)` for readable faults. Its streams commit what was written so far when
+    their `with` block fails: write whole files, or beside their final name.
+    """
+    from pyarrow import fs as arrow_fs
+
+    filesystem, path = open_filesystem(url)
+    if isinstance(filesystem, LocalFileSystem):
+        return arrow_fs.LocalFileSystem(), path
+    if is_s3(filesystem):
+        return s3_arrow_filesystem(), path
+    return arrow_fs.PyFileSystem(arrow_fs.FSSpecHandler(filesystem)), path
+
+
+def _info(filesystem: Any, path: str) -> dict[str, Any] | None:
+    """fsspec's entry for a file or folder, None if there is none; a missing bucket raises."""
+    try:
+        entry: dict[str, Any] = filesystem.info(path)
+    except FileNotFoundError as error:
+        if is_s3(filesystem) and ("/" not in path or answer_code(error) == "nosuchbucket"):
+            raise
+        return None
+    except PermissionError:
+        filesystem.ls(path)  # S3 refuses a HEAD without words; a listing is refused with the reason
+        raise
+    return entry
+
+
+def _files_below(filesystem: Any, path: str) -> list[str]:
+    """Paths of the files below a folder, or the path itself if it is a file; no hidden ones, no markers."""
+    entries = filesystem.find(path, detail=True)
+    folders = {posixpath.dirname(name.rstrip("/")) for name in entries}
+    return [
+        name
+        for name, entry in entries.items()
+        if entry["type"] != "directory"
+        and not name.endswith("/")
+        and not (entry["size"] == 0 and name in folders)
+        and not any(part.startswith(".") for part in name[len(path) :].split("/"))
+    ]
+
+
+def _stamp(filesystem: Any, entry: dict[str, Any]) -> FileStamp:
+    if isinstance(filesystem, LocalFileSystem):
+        status = os.stat(entry["name"])
+        return FileStamp(status.st_size, str(status.st_mtime_ns))
+    version = entry.get("ETag") or entry.get("created") or entry.get("mtime") or ""
+    return FileStamp(int(entry["size"]), str(version).strip('"'))
+
+
+def _publish_file(local: Path, url: str) -> None:
+    filesystem, path = open_filesystem(url)
+    with storage_errors(url):
+        if isinstance(filesystem, LocalFileSystem):
+            storage_disk.copy_whole(local, Path(path))
+        else:
+            filesystem.put_file(str(local), path, **storage_s3.time_limit(filesystem, local.stat().st_size))

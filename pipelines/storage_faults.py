@@ -1,4 +1,4 @@
-"""What a storage answered when it refused, as one line: the URL, who was asked, what came back, what to do."""
+"""What a storage answered when it refused, in one line: the URL, the server, its words, what to do."""
 
 import errno
 import os
@@ -22,8 +22,8 @@ class StorageError(InputError):
 def storage_errors(url: str) -> Iterator[None]:
     """Turn what the storage raises in the body into one-line errors that name the URL.
 
-    A missing or unsuitable file is an InputError, an unusable storage a StorageError. Covers local disks, s3fs
-    and pyarrow.fs; anything else passes through.
+    A missing or unsuitable file is an InputError, an unusable storage a StorageError. Covers local disks,
+    s3fs and pyarrow.fs; anything else passes through.
     """
     try:
         yield
@@ -37,7 +37,7 @@ def storage_errors(url: str) -> Iterator[None]:
 
 
 def answer_code(error: BaseException) -> str:
-    """The S3 error code behind an exception in lower case without underscores (`nosuchbucket`, `403`), or ''."""
+    """The S3 error code behind an exception, in lower case without underscores (`nosuchbucket`), or ''."""
     response = getattr(error.__cause__, "response", None) or {}
     if code := str(response.get("Error", {}).get("Code", "")):
         return code.lower()
@@ -55,7 +55,12 @@ _REFUSED_KEYS = {
     "notsignedup",
 }
 _FORBIDDEN = {"accessdenied", "allaccessdisabled", "accountproblem", "403"}
-_WRONG_REGION = {"permanentredirect", "301", "authorizationheadermalformed", "illegallocationconstraintexception"}
+_WRONG_REGION = {
+    "permanentredirect",
+    "301",
+    "authorizationheadermalformed",
+    "illegallocationconstraintexception",
+}
 _BUSY = {"internalerror", "serviceunavailable", "slowdown", "500", "502", "503", "504", "requesttimeout"}
 _UNREACHABLE = {"networkconnection"}
 
@@ -70,6 +75,8 @@ def _asked() -> str:
 
 
 def _s3_fault(url: str, error: OSError) -> InputError | None:
+    if error.filename is not None:  # the local side of a transfer
+        return _disk_fault(url, error)
     code = answer_code(error)
     said = f"{code and _spelt(error)}{': ' if code else ''}{_first_line(error)}"
     bucket = urlsplit(url).netloc
@@ -81,23 +88,27 @@ def _s3_fault(url: str, error: OSError) -> InputError | None:
     if isinstance(error, FileNotFoundError):
         return InputError(f"{url}: no such file or folder")
     if code in _REFUSED_KEYS:
-        return StorageError(f"{url}: {_asked()} does not accept these credentials ({said}); {_GIVE_KEYS} for this server")
+        return StorageError(
+            f"{url}: {_asked()} does not accept these credentials ({said}); {_GIVE_KEYS} for this server"
+        )
     if code in _FORBIDDEN or isinstance(error, PermissionError):
         return StorageError(
-            f"{url}: {_asked()} forbids this to these credentials ({said}); ask for access to bucket {bucket!r}, "
-            f"or {_GIVE_KEYS} to keys that have it"
+            f"{url}: {_asked()} forbids this to these credentials ({said}); "
+            f"ask for access to bucket {bucket!r}, or {_GIVE_KEYS} to keys that have it"
         )
     if code == "requesttimetooskewed":
-        return StorageError(f"{url}: {_asked()} says the clock of this machine is wrong ({said}); set the clock")
+        return StorageError(
+            f"{url}: {_asked()} says the clock of this machine is wrong ({said}); set the clock"
+        )
     if code in _WRONG_REGION:
-        return StorageError(f"{url}: {_asked()} keeps bucket {bucket!r} in another region ({said}); set AWS_DEFAULT_REGION")
+        return StorageError(
+            f"{url}: {_asked()} keeps bucket {bucket!r} in another region ({said}); set AWS_DEFAULT_REGION"
+        )
     if code in _BUSY:
         return StorageError(f"{url}: {_asked()} keeps failing after several tries ({said}); try again later")
     if code in _UNREACHABLE or isinstance(error, TimeoutError):
         said = said or "no answer in time"
         return StorageError(f"{url}: {_asked()} does not answer ({said}); {_GIVE_ENDPOINT}")
-    if error.errno in _ADVICE and error.filename:
-        return _disk_fault(url, error)
     return StorageError(f"{url}: {_asked()} answered with an error ({said})")
 
 
@@ -148,7 +159,9 @@ def _disk_fault(url: str, error: OSError) -> InputError | None:
         kind = StorageError if error.errno in _WHOLE_DISK else InputError
         return kind(f"{url}: {where}{_ADVICE[error.errno]}")
     if isinstance(error, NotADirectoryError | FileExistsError):
-        return InputError(f"{url}: wanted a folder, {_file_on_the_way(error, url)} is a file; choose another place")
+        return InputError(
+            f"{url}: wanted a folder, {_file_on_the_way(error, url)} is a file; choose another place"
+        )
     if isinstance(error, FileNotFoundError):
         return InputError(f"{url}: {where}no such file or folder")
     return None

@@ -4,18 +4,24 @@ Anything that speaks S3 serves: Amazon, SeaweedFS, MinIO, Ceph. `AWS_ENDPOINT_UR
 """
 
 import os
+import time
+import uuid
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from pipelines.storage_faults import StorageError
+from pipelines.storage_faults import StorageError, answer_code
 
 CONNECT_TIMEOUT_S = 3.0
-"""A server that is there takes milliseconds; three tries of this bound how long an absent one is waited for."""
+"""A server that is there takes milliseconds; three tries of this bound the wait for an absent one."""
 READ_TIMEOUT_S = 20.0
 """Silence on an open connection after which a request is given up and tried again."""
 ATTEMPTS = 3
 """Tries of one request in all; 500, 503 and lost connections are tried again, refusals are not."""
+CHECK_TIMEOUT_S = 10.0
+"""How long `check_writable` waits for an answer, all tries together."""
+SLOWEST_UPLOAD_BYTES_S = 1_000_000
+"""An upload slower than this is taken for dead."""
 
 
 def storage_environment() -> dict[str, str]:
@@ -53,6 +59,45 @@ def s3_arrow_filesystem() -> Any:
     )
 
 
+def is_s3(filesystem: Any) -> bool:
+    """Whether an fsspec filesystem is a bucket's."""
+    return "s3" in filesystem.protocol
+
+
+def time_limit(filesystem: Any, size_bytes: int) -> dict[str, float]:
+    """The keyword that bounds a put. Alone, a put waits for ever for the server's leave to send its body."""
+    return {"timeout": 60 + size_bytes / SLOWEST_UPLOAD_BYTES_S} if is_s3(filesystem) else {}
+
+
+def put_new(filesystem: Any, path: str, content: bytes) -> bool:
+    """Put an object if its name is free, False if it is taken. Any fsspec filesystem will do."""
+    for pause_s in (0.1, 0.3, 1.0, None):
+        try:
+            filesystem.pipe_file(path, content, mode="create", **time_limit(filesystem, len(content)))
+        except FileExistsError:
+            return False
+        except OSError as error:
+            code = answer_code(error)
+            if code in {"preconditionfailed", "412"}:
+                return False
+            if code != "conditionalrequestconflict" or pause_s is None:
+                raise
+            time.sleep(pause_s)  # another's put is under way: it may yet fail
+        else:
+            break
+    return True
+
+
+def check_writable(filesystem: Any, path: str) -> None:
+    """Begin and abandon a multipart upload below `bucket/path`: the same right as a put, nothing to see."""
+    bucket, _, prefix = path.partition("/")
+    target = {"Bucket": bucket, "Key": f"{prefix}/.{uuid.uuid4().hex}.part".lstrip("/")}
+    upload = filesystem.call_s3("create_multipart_upload", **target, timeout=CHECK_TIMEOUT_S)
+    filesystem.call_s3(
+        "abort_multipart_upload", **target, UploadId=upload["UploadId"], timeout=CHECK_TIMEOUT_S
+    )
+
+
 def _is_amazon(endpoint: str) -> bool:
     return ".amazonaws.com" in (urlsplit(endpoint).hostname or "")
 
@@ -64,7 +109,9 @@ def _connect(environment: tuple[tuple[str, str], ...], process_id: int) -> Any:
     try:
         import s3fs
     except ImportError as error:
-        raise StorageError(f"s3:// needs the package s3fs, which does not import ({error}); pip install s3fs") from error
+        raise StorageError(
+            f"s3:// needs the package s3fs, which does not import ({error}); pip install s3fs"
+        ) from error
     filesystem = s3fs.S3FileSystem(
         use_listings_cache=False,
         skip_instance_cache=True,

@@ -13,8 +13,10 @@ import numpy as np
 from mpm_model.errors import InputError, refuse
 from mpm_model.pose.skeleton import Skeleton
 from mpm_model.pose.skeletons import H36M_17
+from pipelines.manifest import part_urls
 from pipelines.poses_table import PoseTrack, read_poses
-from pipelines.storage import write_once
+from pipelines.schema import read_metadata
+from pipelines.storage import absolute, read_bytes, write_once
 
 STEP_M = 0.001
 """Joints are embedded to the millimetre."""
@@ -24,28 +26,32 @@ MAX_FRAMES = 1800
 """Frames of one track that a page embeds, about 450 kB."""
 MAX_TRACKS = 24
 """Tracks that a page embeds."""
+_SAID = ("checkpoint", "mode")
 MAX_TILT_RAD = np.radians(45)
 """Cameras are taken to look down or up by no more than this."""
 
 
 def run(
     poses_url: str,
-    out_html: str,
     *,
+    out: str,
     sources: Sequence[str] = (),
     title: str = "Lifted poses",
     about: Sequence[str] = (),
-) -> str:
-    """Write the page of a poses table; returns the line that says what was written.
+) -> list[str]:
+    """Write the page of a poses table; returns the lines that say what was written.
 
     `sources` chooses videos, by URL or by the last part of it; none given means all. `about` are lines
-    printed under the title, such as the checkpoint and its score.
+    printed under the title beside who made the poses, such as the checkpoint's score.
     """
+    poses_url = absolute(poses_url)
     tracks = _choose(read_poses(poses_url), sources, where=poses_url)
-    page = render(tracks, title=title, about=about)
-    write_once(out_html, page.encode())
+    first_part = part_urls(poses_url, "poses")[0]
+    metadata = read_metadata(read_bytes(first_part), url=first_part)
+    page = render(tracks, title=title, about=[*about, _describe_making(metadata)])
+    write_once(out, page.encode())
     shown = min(len(tracks), MAX_TRACKS)
-    return f"{out_html}: {shown} of {len(tracks)} tracks, {len(page) / 1e6:.1f} MB; open it in a browser"
+    return [f"{out}: {shown} of {len(tracks)} tracks, {len(page) / 1e6:.1f} MB; open it in a browser"]
 
 
 def render(
@@ -172,6 +178,13 @@ def short_names(sources: Sequence[str]) -> dict[str, str]:
         if len(set(names.values())) == len(names):
             return names
     return {source: source for source in sources}
+
+
+def _describe_making(metadata: Mapping[str, str]) -> str:
+    """Command, version and checkpoint of a poses table, without the folders of who made it."""
+    config = json.loads(metadata.get("mpm.config") or "{}")
+    said = [f"{name} {str(config[name]).rstrip('/').split('/')[-1]}" for name in _SAID if config.get(name)]
+    return ", ".join([metadata.get("mpm.made_by", "made by an unknown command"), *said])
 
 
 def _choose(tracks: Sequence[PoseTrack], sources: Sequence[str], *, where: str) -> list[PoseTrack]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mpm_model.errors import refuse
 from mpm_model.learning.counted import counted_normal, counted_uniform, sample_order
+from mpm_model.learning.masking import LIMBS
 from mpm_model.pose.camera import Camera, project, world_to_camera
 from mpm_model.pose.normalize import (
     NORMALISATIONS,
@@ -20,6 +21,10 @@ from mpm_model.pose.skeleton import Skeleton
 from mpm_model.pose.virtual_camera import DRAWS_PER_CAMERA, VirtualCameraConfig, draw_cameras
 
 
+LARGEST_BELOW_ONE = 1 - 2**-24
+"""The largest float32 below 1."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ViewConfig:
     """How a window of world joints becomes what a camera saw of it."""
@@ -27,7 +32,7 @@ class ViewConfig:
     camera: VirtualCameraConfig = field(default_factory=VirtualCameraConfig)
     """Where cameras may stand."""
     normalisation: str = "screen"
-    """How pixels become network input: `screen` (the paper's) or `person` (centred on the person, scale-free)."""
+    """How pixels become network input: `screen`, the paper's, or `person`, centred and free of scale."""
     mirror_probability: float = 0.5
     """How often a window is mirrored, left joints becoming right ones."""
     noise_std: float = 0.0
@@ -123,7 +128,8 @@ def draw_batch(
 
     def uniform(stream: str, count: int) -> Tensor:
         drawn = counted_uniform(stream, seed=seed, epoch=epoch, sample_ids=ids, count=count)
-        return torch.from_numpy(drawn).to(device, torch.float32)
+        # In float32 a number just below 1 would become 1, and an index made of it fall off the end.
+        return torch.from_numpy(drawn).to(device, torch.float32).clamp(max=LARGEST_BELOW_ONE)
 
     if config.mirror_probability:
         is_mirrored = uniform("mirror", 1)[:, :, None] < config.mirror_probability
@@ -197,8 +203,6 @@ def person_size_px(
 def _hidden_limb(
     uniform: Float[Tensor, "B 2"], probability: float, skeleton: Skeleton
 ) -> Bool[Tensor, "B 1 J"]:
-    from mpm_model.learning.masking import LIMBS
-
     is_limb = torch.zeros(len(LIMBS), len(skeleton), dtype=torch.bool, device=uniform.device)
     for row, limb in enumerate(LIMBS):
         is_limb[row, skeleton.select(*limb)] = True

@@ -22,7 +22,7 @@ class MaskConfig:
     frame_ratio: float = 0.6
     """Share of frames taken away from the encoder; int(frame_ratio * T) frames."""
     joint_ratio: float = 0.3
-    """Share of joints replaced by the token in every frame; round(joint_ratio * J) joints: 5 of 17, 5 of 16."""
+    """Share of joints replaced by the token in every frame; round(joint_ratio * J): 5 of 17, 5 of 16."""
 
     def __post_init__(self) -> None:
         refuse(

@@ -65,7 +65,7 @@ def scoring_batches(corpus: Corpus, *, seed: int, view: ViewConfig, batch_window
 def score_reconstruction(
     model: nn.Module, batches: Iterable[Batch], *, mask: MaskConfig, seed: int
 ) -> ReconstructionScore:
-    """Error of a masked-pose model on the cells hidden from it, with masks that are the same at every call."""
+    """Error of a masked-pose model on the cells hidden from it; the masks are the same at every call."""
     score = ReconstructionScore()
     model.eval()
     for batch in batches:

@@ -28,7 +28,7 @@ class OptimiserConfig:
     warmup_steps: int = 0
     """Steps over which the rate rises linearly from zero."""
     decay: Literal["exponential", "cosine"] = "exponential"
-    """`exponential`: times `decay_per_epoch` after every epoch, as published. `cosine`: to zero at the last step."""
+    """`exponential`: times `decay_per_epoch` after each epoch, as published. `cosine`: to zero at the end."""
     decay_per_epoch: float = 0.97
     """Factor of the exponential decay."""
     max_grad_norm: float = 1.0
@@ -110,7 +110,8 @@ def fit(
                 first = int(is_bad.int().argmax())
                 bad_step = step + 1 - len(unread) + first
                 raise FloatingPointError(
-                    f"loss is {values['loss'][first].item()} at step {bad_step}, samples {unread_ids[first].tolist()}"
+                    f"loss is {values['loss'][first].item()} at step {bad_step}, "
+                    f"samples {unread_ids[first].tolist()}"
                 )
             report(step + 1, {name: float(value.mean()) for name, value in values.items()} | {"rate": rate})
             model.train()

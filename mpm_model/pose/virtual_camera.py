@@ -39,9 +39,11 @@ class VirtualCameraConfig:
     usual_height_share: float = 0.7
     """Share of the cameras at a usual height; the rest is split evenly between lower and higher ones."""
     fill: tuple[float, float] = (0.25, 0.9)
-    """Share of the image's limiting side that the person's box over the window takes."""
+    """Share of the image's limiting side that the person's box over the window takes; a person who stays
+    in place takes up to a quarter less, one who walks away from the camera less still."""
     reach_m: float = 15.0
-    """Distance beyond which a motion is filmed as large as `fill` allows instead of from farther away."""
+    """About here cameras stop going back: what would need more distance is filmed larger, as far as `fill`
+    allows."""
     nearest_m: float = 0.5
     """No joint comes nearer to the camera plane than this."""
     off_center: float = 0.7
@@ -95,11 +97,13 @@ def draw_cameras(
     middle_m, half_m = _box(joints_world_m, is_valid, level)
 
     sizes_px = joints_world_m.new_tensor(config.image_sizes_px)
-    size_px = sizes_px[(size * len(sizes_px)).long()]
+    # A number just below 1 may have become 1 in single precision.
+    size_px = sizes_px[(size * len(sizes_px)).long().clamp(max=len(sizes_px) - 1)]
     focal_px = 0.5 * size_px.amax(-1) / (_between(view, *config.field_of_view_rad) / 2).tan()
     half_view = 0.5 * size_px / focal_px[:, None]  # (B, 2), tangents
 
-    needed = (half_m[:, :2] / half_view).amax(-1) / config.reach_m
+    front_m = (config.reach_m - half_m[:, 2]).clamp(min=config.nearest_m)  # to the box's near side
+    needed = (half_m[:, :2] / half_view).amax(-1) / front_m
     share = _between(fill, *config.fill).maximum(needed.clamp(max=config.fill[1]))
     aim = torch.stack([aim_x, aim_y], dim=-1) * 2 - 1
     aim = aim * config.off_center * (1 - share[:, None]) * half_view

@@ -67,7 +67,7 @@ def read_openpose(source: Source, options: ReadOptions) -> list[Track]:
     association = associate(frames, poses)
     notes += association.notes
     if not association.people:
-        ghosts = sum(len(found) for found in poses)
+        ghosts = sum(int((found[..., 2] > 0).any(-1).sum()) for found in poses)
         seen = f"only {ghosts} passing detections" if ghosts else "nobody"
         raise InputError(
             f"{source.name}: wanted people, got {seen} in {len(frames)} frames; leave this video out"
@@ -123,7 +123,8 @@ def _read_frames(source: Source) -> tuple[dict[int, np.ndarray], tuple[str, ...]
         raise InputError(f"{source.name}: {len(bad)} of {len(results)} frames cannot be read: {shown}")
     notes = []
     if bad:
-        notes.append(f"{len(bad)} of {len(results)} frames could not be read and are gaps: {'; '.join(bad)}.")
+        named = "; ".join(bad[:10]) + (f"; and {len(bad) - 10} more" if len(bad) > 10 else "")
+        notes.append(f"{len(bad)} of {len(results)} frames could not be read and are gaps: {named}.")
     if repeated:
         notes.append(f"{repeated} files repeat the number of another frame and were left out.")
     return people_of, tuple(notes)
@@ -134,6 +135,8 @@ def _read_people(url: str) -> list[np.ndarray] | InputError:
     try:
         content = parse_json(storage.read_bytes(url), where=url, wanted="one frame of OpenPose")
         return _bodies(url, content)
+    except storage.StorageError:  # no fault of this frame
+        raise
     except InputError as error:
         return error
 
@@ -202,7 +205,7 @@ def _tell_body_25(source: Source, points: Float[np.ndarray, "P 25 3"]) -> Skelet
         ),
     }
     likely, other = sorted(residual, key=lambda skeleton: residual[skeleton])
-    if residual[likely] > _CLEAR_RESIDUAL or 2 * residual[likely] > residual[other]:
+    if residual[likely] > _CLEAR_RESIDUAL or 2 * residual[likely] >= residual[other]:
         values = ", ".join(f"{skeleton.name} {value:.3f}" for skeleton, value in residual.items())
         raise InputError(
             f"{source.name}: wanted 25 points that are clearly BODY_25 or BODY_25B, got points that fit both "
@@ -223,7 +226,9 @@ def _residual(points: np.ndarray, skeleton: Skeleton, middles: Mapping[str, tupl
     medians = []
     for joint, parts in middles.items():
         middle_px = seen_px[:, skeleton.select(*parts)].mean(1)
-        apart = np.linalg.norm(seen_px[:, skeleton.index(joint)] - middle_px, axis=-1) / np.maximum(size_px, 1)
+        apart = np.linalg.norm(seen_px[:, skeleton.index(joint)] - middle_px, axis=-1) / np.maximum(
+            size_px, 1
+        )
         if np.isfinite(apart).any():
             medians.append(float(np.nanmedian(apart)))
     return max(medians, default=float("inf"))

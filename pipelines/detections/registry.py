@@ -122,6 +122,8 @@ def _format_of(url: str) -> str:
     """
     try:
         content = storage.read_bytes(url)
+    except storage.StorageError:
+        raise
     except InputError:  # a gzip file cut short: reading it will say so
         return UNRECOGNISED
     if content.startswith((b"PAR1", b"PK\x03\x04")):
@@ -142,6 +144,8 @@ def _what_is(url: str) -> str:
     name = posixpath.basename(url)
     try:
         content = storage.read_bytes(url)
+    except storage.StorageError:
+        raise
     except InputError as error:
         return str(error)
     for signature, what in _SIGNATURES.items():

@@ -111,7 +111,7 @@ def _number(word: str) -> float:
         return math.nan
 
 
-def channel_angles_rad(
+def turning_channels(
     channels: tuple[str, ...], values: Float[np.ndarray, "T C"], *, is_degrees: bool
 ) -> tuple[str, Float[np.ndarray, "T A"]]:
     """The turning channels of a bone: their axes in order, such as `xyz`, and their angles."""

@@ -54,6 +54,11 @@ class ArticulatedMotion:
             placed_m[joint] = offset_m if parent is None else placed_m[parent] + offset_m
         return placed_m
 
+    def scaled(self, scale: float) -> "ArticulatedMotion":
+        """The same motion of a figure `scale` times as large, moving as much farther."""
+        paths_m = {joint: path_m * scale for joint, path_m in self.paths_m.items()}
+        return replace(self, offsets_m=self.offsets_m * scale, paths_m=paths_m)
+
     def at_rate(self, rate_hz: float) -> "ArticulatedMotion":
         """The same motion at another rate, from the first frame on to the last whole step.
 

@@ -9,6 +9,7 @@ from mpm_model.pose.skeletons import H36M_17
 from pipelines.sources.amc import turning_channels, parse_amc
 from pipelines.sources.articulated import ArticulatedMotion, conjugate, quaternions
 from pipelines.sources.asf import AcclaimSkeleton, parse_asf
+from pipelines.sources.head import head_note
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.recording import Recording
 from pipelines.sources.rigs import ACCLAIM, Up, h36m_joints_world_m
@@ -89,8 +90,8 @@ def _assemble(
     rotations = np.zeros((len(values[root.name]), len(skeleton.bones) + len(tips), 4))
     rotations[..., 0] = 1
     for place, bone in enumerate(skeleton.bones):
-        axes, angles_rad = turning_channels(bone.channels, values.get(bone.name), is_degrees=is_degrees)
-        if axes:
+        if bone.channels:
+            axes, angles_rad = turning_channels(bone.channels, values[bone.name], is_degrees=is_degrees)
             frame = quaternions(bone.axis_order, bone.axis_rad)
             rotations[:, place] = conjugate(frame, quaternions(axes, angles_rad))
     path = [root.channels.index(channel) for channel in ("tx", "ty", "tz")]

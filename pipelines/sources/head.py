@@ -47,3 +47,11 @@ def turn_head(
     """The head's up and forward, turned so that forward rises."""
     cosine, sine = np.cos(turn_rad), np.sin(turn_rad)
     return cosine * up - sine * forward, cosine * forward + sine * up
+
+
+def head_note(turn_rad: float) -> str:
+    """What a recording says of `level_turn_rad`."""
+    return (
+        f"nose and head_top are estimates: the head's frame was turned up by {np.degrees(turn_rad):.0f} degrees, "
+        "so that the person looks level on the average"
+    )

@@ -1,12 +1,13 @@
 """Rigs by the names of their joints, and what of each stands for the joints of Human3.6M-17."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
 from jaxtyping import Float
 
+from mpm_model.errors import InputError
 from mpm_model.pose.skeletons import H36M_17
 from pipelines.sources.articulated import ArticulatedMotion
 from pipelines.sources.head import HEAD_TOP_M, NOSE_M, level_turn_rad, place_on_head, turn_head
@@ -33,6 +34,9 @@ ADULT_LEG_M = 0.84
 Contini 1966)."""
 
 
+_LIMBS = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rig:
     """A family of skeletons that name their joints alike, {side} standing for the side.
@@ -57,18 +61,21 @@ class Rig:
     """Joint whose frame is the head's; in the rest pose it looks forward."""
     head_rise_m: float
     """From that joint up to the centre of the head, in an adult."""
-    forearm_ratio: float = 1.0
-    """Elbow to wrist, as a multiple of elbow to the joint named as the wrist."""
+    marks: tuple[str, ...] = ()
+    """Further joints that tell the rig from others."""
+
+    def prefixed(self, prefix: str) -> "Rig":
+        """The same rig where every name begins with a prefix."""
+        names = {part: prefix + getattr(self, part) for part in (*_LIMBS, "head")}
+        return replace(self, **names)
 
     @property
     def limbs(self) -> Mapping[str, str]:
         """Native joint of each of the twelve limb joints."""
-        patterns = {"hip": self.hip, "knee": self.knee, "ankle": self.ankle}
-        patterns |= {"shoulder": self.shoulder, "elbow": self.elbow, "wrist": self.wrist}
         return {
-            f"{side}_{joint}": pattern.format(side=letters)
+            f"{side}_{joint}": getattr(self, joint).replace("{side}", letters)
             for side, letters in zip(("left", "right"), self.sides, strict=True)
-            for joint, pattern in patterns.items()
+            for joint in _LIMBS
         }
 
 
@@ -89,22 +96,22 @@ wrist is where the hand begins. The head bone ends at the centre of the head ban
 
 CMU_BVH = Rig(
     name="CMU BVH",
+    marks=("LHipJoint", "LowerBack"),
     sides=("Left", "Right"),
     hip="{side}UpLeg",
     knee="{side}Leg",
     ankle="{side}Foot",
     shoulder="{side}Arm",
     elbow="{side}ForeArm",
-    wrist="{side}Hand",
+    wrist="{side}FingerBase",
     head="Head",
     head_rise_m=0.095,
-    forearm_ratio=1.5,
 )
-"""CMU's recordings converted to BVH: the conversion lost the lengths of the bones thorax and wrist. The wrist bone is
-half as long as the radius in every ASF, so the forearm is made half as long again; the trunk stays 0.12 m short."""
+"""CMU's recordings converted to BVH; as in the ASF, the wrist is where the hand begins."""
 
 REACT_IDLE = Rig(
     name="ReActIdle",
+    marks=("pelvis.L", "shoulder.L"),
     sides=("L", "R"),
     hip="thigh.{side}",
     knee="shin.{side}",
@@ -117,12 +124,71 @@ REACT_IDLE = Rig(
 )
 """ReActIdle: no hands, the forearm ends at the wrist; the joint face stands for the centre of the head."""
 
+MOTION_BUILDER = replace(CMU_BVH, name="MotionBuilder or Mixamo", marks=("Hips",), wrist="{side}Hand")
+"""MotionBuilder, Vicon's exports and Mixamo (`mixamorig:LeftUpLeg`); the joint Head is where the neck ends."""
+
+BIOVISION = Rig(
+    name="Biovision",
+    sides=("Left", "Right"),
+    hip="{side}Hip",
+    knee="{side}Knee",
+    ankle="{side}Ankle",
+    shoulder="{side}Shoulder",
+    elbow="{side}Elbow",
+    wrist="{side}Wrist",
+    head="Head",
+    head_rise_m=0.095,
+)
+"""The names of the first BVH files."""
+
+SMPL = replace(
+    BIOVISION,
+    name="SMPL",
+    sides=("L", "R"),
+    hip="{side}_Hip",
+    knee="{side}_Knee",
+    ankle="{side}_Ankle",
+    shoulder="{side}_Shoulder",
+    elbow="{side}_Elbow",
+    wrist="{side}_Wrist",
+)
+"""The joints of the SMPL body model."""
+
+RIGIFY = replace(
+    REACT_IDLE, name="Blender Rigify", marks=(), wrist="hand.{side}", head="spine.006", head_rise_m=0.095
+)
+"""Blender's Rigify."""
+
+BVH_RIGS = (REACT_IDLE, RIGIFY, CMU_BVH, MOTION_BUILDER, BIOVISION, SMPL)
+"""Rigs that a BVH file may have, the more particular first."""
+
+
+def find_rig(joints: tuple[str, ...], *, where: str) -> Rig:
+    """The rig whose joints, all with the same prefix (`mixamorig:`) or none, are all there."""
+    for rig in BVH_RIGS:
+        wanted = {*rig.limbs.values(), rig.head, *rig.marks}
+        prefixes = [joint.removesuffix(rig.head) for joint in joints if joint.endswith(rig.head)]
+        for prefix in prefixes:
+            if {prefix + joint for joint in wanted} <= set(joints):
+                return rig.prefixed(prefix)
+    known = "; ".join(f"{rig.name}: {', '.join([*rig.limbs.values(), rig.head])}" for rig in BVH_RIGS)
+    raise InputError(
+        f"{where}: no known rig has these joints: {', '.join(joints)}. Rename them as in one of: {known}"
+    )
+
 
 def rest_leg_m(motion: ArticulatedMotion, rig: Rig) -> float:
     """Thigh and shin together in the rest pose, mean of both sides."""
-    limbs = rig.limbs
-    lower_m = [motion.offsets_m[motion.index(native)] for name, native in limbs.items() if name.endswith(("knee", "ankle"))]
-    return float(np.linalg.norm(lower_m, axis=-1).sum()) / 2
+    return rest_bone_m(motion, rig, "hip", "knee") + rest_bone_m(motion, rig, "knee", "ankle")
+
+
+def rest_bone_m(motion: ArticulatedMotion, rig: Rig, start: str, end: str) -> float:
+    """Length of a limb's bone in the rest pose, such as hip to knee, mean of both sides."""
+    native = rig.limbs
+    bones_m = [
+        motion.rest_m[native[f"{side}_{end}"]] - motion.rest_m[native[f"{side}_{start}"]] for side in ("left", "right")
+    ]
+    return float(np.linalg.norm(bones_m, axis=-1).mean())
 
 
 def spine_joint(motion: ArticulatedMotion, rig: Rig) -> str:
@@ -147,10 +213,6 @@ def h36m_joints_world_m(motion: ArticulatedMotion, rig: Rig, *, up: Up) -> tuple
         joints_m[:, H36M_17.index(joint)] = placed_m[:, motion.index(native)]
     for joint, ends in (("pelvis", ("left_hip", "right_hip")), ("thorax", ("left_shoulder", "right_shoulder"))):
         joints_m[:, H36M_17.index(joint)] = joints_m[:, H36M_17.select(*ends)].mean(axis=1)
-    for side in ("left", "right"):
-        elbow, wrist = H36M_17.select(f"{side}_elbow", f"{side}_wrist")
-        joints_m[:, wrist] = joints_m[:, elbow] + rig.forearm_ratio * (joints_m[:, wrist] - joints_m[:, elbow])
-
     head = motion.index(rig.head)
     rest_left_m = motion.rest_m[rig.limbs["left_hip"]] - motion.rest_m[rig.limbs["right_hip"]]
     ahead = np.cross(rest_left_m, up.axis)

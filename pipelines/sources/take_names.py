@@ -49,9 +49,9 @@ def name_bvh_take(url: str, *, rig: str) -> TakeName:
     Elsewhere the data set is the folder, and nothing says that two files show the same person.
     """
     name = stem(url)
-    if (found := re.fullmatch(r"(\d{2,3})_(\d+)", name)) and rig == "cmu":
+    if (found := re.fullmatch(r"(\d{2,3})_(\d+)", name)) and rig == "CMU BVH":
         return TakeName(dataset="cmu", subject=found[1], action=f"trial {found[2]}", name=name)
-    if (found := re.fullmatch(r"(\d{3})_(genuine|acted)", name)) and rig == "reactidle":
+    if (found := re.fullmatch(r"(\d{3})_(genuine|acted)", name)) and rig == "ReActIdle":
         return TakeName(dataset="reactidle", subject=found[1], action=found[2], name=name)
     return TakeName(dataset=folder_name(url), subject=name, action=UNKNOWN, name=name)
 

@@ -14,7 +14,6 @@ from made_up_people import make_track
 from mpm_model.errors import InputError
 from mpm_model.pose.skeletons import H36M_17
 from pipelines.view import (
-    MAX_TILT_RAD,
     STEP_M,
     STEP_PX,
     camera_tilt_rad,
@@ -163,7 +162,6 @@ def test_a_camera_that_looks_down_on_a_standing_person_is_levelled(tilt_rad):
 
 def test_somebody_who_lies_is_not_taken_for_a_tilted_camera():
     lying_m = make_track(frames=1).joints_rel_m[..., [0, 2, 1]].astype(float)
-    assert MAX_TILT_RAD < np.pi / 2
     assert camera_tilt_rad(lying_m) == 0.0
 
 
@@ -188,7 +186,8 @@ def open_in_browser(page, tmp_path):
         [
             BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
             "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr",
-            f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=1000", "--dump-dom", path.as_uri(),
+            f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=1000", "--dump-dom",
+            path.as_uri(),
         ],
         capture_output=True, text=True, timeout=60, check=True,
     )  # fmt: skip
@@ -199,7 +198,8 @@ USE_EVERYTHING = """<script type="module">
 const find = (id) => document.getElementById(id);
 const pick = (id, value) => { find(id).value = value; find(id).dispatchEvent(new Event("change")); };
 const press = (key) => document.body.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
-const drag = (type, x) => find("canvas-3d").dispatchEvent(new PointerEvent(type, { pointerId: 1, clientX: x }));
+const point = (type, clientX) => new PointerEvent(type, { pointerId: 1, clientX });
+const drag = (type, x) => find("canvas-3d").dispatchEvent(point(type, x));
 find("canvas-3d").setPointerCapture = () => {};
 pick("source", 1); pick("source", 0); pick("person", 1); pick("speed", 2);
 [" ", " ", "ArrowRight", "End", "ArrowRight", "Home", "ArrowLeft"].forEach(press);

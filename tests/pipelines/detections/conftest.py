@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 _PLACES = {
-    "nose": (0, -76), "eye": (3, -80), "ear": (7, -78), "mouth": (2, -72), "upper_neck": (0, -68), "neck": (0, -55),
-    "head_top": (0, -95), "shoulder": (18, -55), "elbow": (24, -28), "wrist": (26, -4), "pinky": (27, 2),
-    "index": (26, 4), "thumb": (24, 2), "mid_hip": (0, 0), "hip": (10, 0), "knee": (11, 42), "ankle": (11, 84),
+    "nose": (0, -76), "eye": (3, -80), "ear": (7, -78), "mouth": (2, -72), "upper_neck": (0, -68),
+    "neck": (0, -55), "head_top": (0, -95), "shoulder": (18, -55), "elbow": (24, -28), "wrist": (26, -4),
+    "pinky": (27, 2), "index": (26, 4), "thumb": (24, 2), "mid_hip": (0, 0), "hip": (10, 0), "knee": (11, 42),
+    "ankle": (11, 84),
     "heel": (10, 88), "big_toe": (14, 92), "small_toe": (17, 91), "foot_index": (15, 92),
     "eye_inner": (2, -80), "eye_outer": (4, -80),
 }  # fmt: skip
-"""Places around the middle of the hips, y down, in hundredths of about the height; x of the subject's left side."""
+"""Places around the middle of the hips, y down; x of the subject's left side. From head to toe 187."""
 
 
 @pytest.fixture

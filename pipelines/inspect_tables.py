@@ -1,0 +1,210 @@
+"""What `mpm inspect` says of our own tables: windows, and lifted poses with their quality."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mpm_model.pose.metrics import bone_lengths
+from mpm_model.pose.skeleton import Skeleton
+from pipelines.manifest import Manifest, part_urls, read_manifest, sum_receipts
+from pipelines.poses_table import PoseTrack, read_poses
+from pipelines.quality import MIN_FRAMES, TrackQuality, measure_quality, step_s
+from pipelines.schema import read_metadata
+from pipelines.storage import read_bytes
+from pipelines.text_table import count, percent, text_table
+from pipelines.windows_table import Windows, read_windows
+
+MAX_PARTS = 4
+"""Parts of a windows table whose bones are measured, spread over the table."""
+MAX_TRACKS = 12
+"""Tracks of a poses table whose limbs are printed one by one."""
+MAX_BAD = 10
+"""Bad inputs named one by one; the manifest names all."""
+ADULT_M = {"thigh": (0.35, 0.50), "shin": (0.35, 0.52)}
+"""Where an adult's bone is expected; another length hints at a wrong unit."""
+_MIN_UPRIGHT = 0.8
+
+
+def describe_windows(url: str) -> list[str]:
+    """Schema, counts by split and data set, what was dropped and why, and whether units and axes look right."""
+    parts = part_urls(url, "windows")
+    lines = [f"{url}: windows", *_describe_metadata(parts)]
+    if not url.endswith(".parquet"):
+        lines += _describe_windows_manifest(read_manifest(url, "windows"))
+    chosen = [parts[at] for at in np.unique(np.linspace(0, len(parts) - 1, MAX_PARTS).astype(int))] if parts else []
+    sampled = [read_windows(part) for part in chosen]
+    if url.endswith(".parquet"):
+        lines += _count_windows(sampled[0])
+    return lines + _describe_bones(sampled, f"{len(chosen)} of {count(len(parts), 'part')}")
+
+
+def describe_poses(url: str) -> list[str]:
+    """Schema, people, frames, gaps, how much was filled in, and how steady the limbs are beside the 2D input."""
+    lines = [f"{url}: poses", *_describe_metadata(part_urls(url, "poses"))]
+    if not url.endswith(".parquet"):
+        manifest = read_manifest(url, "poses")
+        lines += _describe_totals(manifest)
+    tracks = read_poses(url)
+    frames = sum(len(track.frames) for track in tracks)
+    sources = len({track.source for track in tracks})
+    lines.append(f"{count(len(tracks), 'track')} in {count(sources, 'source')}, {count(frames, 'frame')}")
+    qualities = [measure_quality(track) for track in tracks]
+    for track, quality in list(zip(tracks, qualities, strict=True))[:MAX_TRACKS]:
+        lines += ["", *describe_track(track, quality)]
+    if len(tracks) > MAX_TRACKS:
+        lines += ["", f"... and {count(len(tracks) - MAX_TRACKS, 'track')} more"]
+    return lines + ["", *summarise(qualities)]
+
+
+def describe_track(track: PoseTrack, quality: TrackQuality) -> list[str]:
+    """One track: its frames, and a table of its limbs beside the 2D input."""
+    steps = np.diff(track.frames)
+    usual = np.median(steps) if len(steps) else 1
+    gaps = steps[steps > usual]
+    missing = int((gaps / usual - 1).sum())
+    lines = [
+        f"{track.source}, person {track.person}: {count(len(track.frames), 'frame')} "
+        f"({track.time_s[-1] - track.time_s[0] + step_s(track):.2f} s), {count(len(gaps), 'gap')} of {missing} "
+        f"frames in all, {percent(1 - float(track.is_observed.mean()))} of the joints filled in"
+    ]
+    if not quality.limbs:
+        return [*lines, f"  no limb was seen in {MIN_FRAMES} frames or more: nothing to measure"]
+    rows = [
+        [
+            name,
+            f"{limb.frames}",
+            f"{limb.length_m:.3f}",
+            percent(limb.variation_3d),
+            percent(limb.variation_2d),
+            "-" if limb.ratio != limb.ratio else f"{limb.ratio:.2f}",
+            percent(limb.robust_variation_3d),
+            percent(limb.robust_variation_2d),
+        ]
+        for name, limb in quality.limbs.items()
+    ]
+    lines += text_table(
+        ["limb", "frames", "length m", "varies 3D", "2D", "3D/2D", "robust 3D", "2D"], rows
+    )
+    differences = ", ".join(f"{name} {percent(share)}" for name, share in quality.asymmetry.items())
+    lines.append(f"  left longer than right: {differences or 'not measured'}")
+    lines.append(
+        f"  jitter, mm per frame²: 3D {quality.jitter_3d_mm:.1f}, of it across the image "
+        f"{quality.jitter_3d_across_mm:.1f}; 2D input {quality.jitter_2d_mm:.1f}"
+    )
+    return [*lines, f"  {judge(quality)}"]
+
+
+def judge(quality: TrackQuality) -> str:
+    """Whether limb lengths vary less in 3D than those of the 2D input would suggest, in one sentence."""
+    mean_3d, mean_2d = quality.median_variation(3), quality.median_variation(2)
+    verb = "vary less" if mean_3d < mean_2d else "do not vary less"
+    return (
+        f"limb lengths {verb} in 3D than in the 2D input: median {percent(mean_3d)} against {percent(mean_2d)}, "
+        f"less in {quality.steadier_limbs} of {count(len(quality.limbs), 'limb')}"
+    )
+
+
+def summarise(qualities: Sequence[TrackQuality]) -> list[str]:
+    """All tracks that could be measured, in one sentence."""
+    measured = [quality for quality in qualities if quality.limbs]
+    if not measured:
+        return ["quality: no track is long enough to measure"]
+    less = sum(quality.median_variation(3) < quality.median_variation(2) for quality in measured)
+    return [
+        f"quality: limb lengths vary less in 3D than in the 2D input in {less} of {count(len(measured), 'track')} "
+        f"measured; median over tracks {percent(float(np.median([q.median_variation(3) for q in measured])))} "
+        f"against {percent(float(np.median([q.median_variation(2) for q in measured])))}",
+        "varies: standard deviation over mean; robust: 1.4826 x median absolute deviation over median; 2D: length "
+        "in the image over the person's size",
+    ]
+
+
+def describe_bones(joints_m: np.ndarray, is_valid: np.ndarray, skeleton: Skeleton) -> list[str]:
+    """Median thigh and shin in metres, and the share of frames with the head over the feet, as table cells.
+
+    World space, z up; joints (*batch, J, 3). What an adult would not have is marked with `?`.
+    """
+    children = [child for child, _ in skeleton.bones]
+    lengths_m = bone_lengths(joints_m, skeleton)
+    cells = []
+    for limb, end in (("thigh", "knee"), ("shin", "ankle")):
+        bones = [children.index(f"{side}_{end}") for side in ("left", "right")]
+        both_valid = is_valid[..., skeleton.bone_indices[bones]].all(-1)
+        values_m = lengths_m[..., bones][both_valid]
+        length_m = float(np.median(values_m)) if values_m.size else float("nan")
+        low_m, high_m = ADULT_M[limb]
+        cells.append(f"{length_m:.3f}" + ("" if low_m <= length_m <= high_m else " ?"))
+    head, feet = skeleton.index("head_top"), skeleton.select("left_ankle", "right_ankle")
+    known = is_valid[..., [head, *feet]].all(-1)
+    is_up = joints_m[..., head, 2] > joints_m[..., feet, 2].mean(-1)
+    upright = float(is_up[known].mean()) if known.any() else float("nan")
+    return [*cells, percent(upright, digits=0) + ("" if upright >= _MIN_UPRIGHT else " ?")]
+
+
+def _describe_bones(sampled: Sequence[Windows], which: str) -> list[str]:
+    datasets = sorted({str(name) for windows in sampled for name in windows.dataset})
+    rows = []
+    for dataset in datasets:
+        chosen = [(windows, windows.dataset == dataset) for windows in sampled]
+        joints_m = np.concatenate([windows.joints_world_m[is_of] for windows, is_of in chosen])
+        is_valid = np.concatenate([windows.is_valid[is_of] for windows, is_of in chosen])
+        bones = describe_bones(joints_m, is_valid, sampled[0].skeleton)
+        rows.append([dataset, f"{len(joints_m):,}", *bones, percent(float(is_valid.mean()))])
+    if not rows:
+        return []
+    header = ["data set", "windows", "thigh m", "shin m", "head over feet", "joints valid"]
+    return ["", f"bones, median ({which}; ? marks what an adult in a z-up world would not have):", *text_table(header, rows)]
+
+
+def _describe_metadata(parts: Sequence[str]) -> list[str]:
+    if not parts:
+        return ["no rows: the table is finished and empty"]
+    metadata = read_metadata(read_bytes(parts[0]), url=parts[0])
+    named = {key.removeprefix("mpm."): value for key, value in metadata.items() if key.startswith("mpm.")}
+    return [f"  {key.replace('_', ' ')}: {value}" for key, value in named.items()]
+
+
+def _describe_windows_manifest(manifest: Manifest) -> list[str]:
+    by_dataset = {
+        dataset: sum_receipts([receipt for receipt in manifest.sources if receipt.dataset == dataset])
+        for dataset in sorted({receipt.dataset for receipt in manifest.sources if receipt.dataset is not None})
+    }
+    splits = list(manifest.totals.splits.items())
+    rows = [
+        [name, f"{total.sources:,}", f"{total.rows:,}", f"{total.people}", f"{total.seconds:,.0f}"]
+        for name, total in (*splits, *by_dataset.items(), ("all", manifest.totals))
+    ]
+    table = text_table(["split or data set", "recordings", "windows", "people", "seconds"], rows)
+    return [*_describe_totals(manifest), *table]
+
+
+def _describe_totals(manifest: Manifest) -> list[str]:
+    dropped = ", ".join(f"{reason} {number:,}" for reason, number in manifest.totals.dropped.items() if number)
+    bad = [f"  bad: {_reason(receipt.url, receipt.reason)}" for receipt in manifest.bad[:MAX_BAD]]
+    if len(manifest.bad) > MAX_BAD:
+        bad.append(f"  bad: and {len(manifest.bad) - MAX_BAD} more, see the manifest")
+    return [
+        f"{count(manifest.totals.sources, 'input')}, {manifest.totals.bad} bad; "
+        f"{count(len(manifest.parts), 'part')}; dropped: {dropped or 'nothing'}",
+        *bad,
+    ]
+
+
+def _reason(url: str, reason: str | None) -> str:
+    reason = reason or "no reason given"
+    return reason if url in reason else f"{url}: {reason}"
+
+
+def _count_windows(windows: Windows) -> list[str]:
+    names = np.char.add(np.char.add(windows.dataset, "/"), windows.subject)
+    rows = [
+        [split, dataset, f"{(here := (windows.split == split) & (windows.dataset == dataset)).sum():,}",
+         f"{len(np.unique(names[here]))}"]
+        for split in np.unique(windows.split)
+        for dataset in np.unique(windows.dataset[windows.split == split])
+    ]  # fmt: skip
+    frames = windows.joints_world_m.shape[1]
+    return [
+        f"{count(len(windows), 'window')} of {frames} frames at {windows.rate_hz:g} Hz",
+        *text_table(["split", "data set", "windows", "people"], rows),
+    ]

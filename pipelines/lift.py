@@ -1,0 +1,284 @@
+"""The verb `lift`: 2D keypoints of videos become a poses table."""
+
+import hashlib
+import json
+import posixpath
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import pairwise
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mpm_model.errors import InputError, refuse
+from mpm_model.lifter import MODES, Lifter
+from mpm_model.pose.skeletons import H36M_17
+from pipelines import storage
+from pipelines.detections.common_skeleton import to_h36m_17
+from pipelines.detections.registry import ReadOptions, Source, find_sources, read_source
+from pipelines.detections.track import Track
+from pipelines.manifest import Input, Job, Manifest, Receipt, claim_output, read_manifest
+from pipelines.parts import PartResult, Progress, abandon, finish, make_parts, unseen
+from pipelines.poses_table import PoseTrack, poses_to_table
+from pipelines.schema import TableMetadata, made_by
+
+ASSUMED_RATE_HZ = 30.0
+"""Rate of a video when neither its format nor the user says it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiftConfig:
+    """How keypoints become poses."""
+
+    checkpoint: str | None = None
+    """Folder or URL of a lifting checkpoint."""
+    mode: str = "fast"
+    """`fast` or `exact`: see `Lifter`."""
+    min_confidence: float = 0.1
+    """Keypoints less sure than this enter as hidden."""
+    format: str | None = None
+    """Format of the keypoints; None looks at the content."""
+    rate_hz: float | None = None
+    """Rate of the videos, where the format does not say."""
+    width_px: int | None = None
+    """Image width, where the format does not say."""
+    height_px: int | None = None
+    """Image height, where the format does not say."""
+
+    def __post_init__(self) -> None:
+        faults = []
+        if self.checkpoint is None:
+            faults.append(
+                "no weights ship with this version: give --checkpoint with a folder that finetune made"
+            )
+        if self.mode not in MODES:
+            faults.append(f"--mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+        if not 0 <= self.min_confidence <= 1:
+            faults.append(f"min_confidence must be in 0..1, got {self.min_confidence}")
+        refuse("lift", faults)
+        self.read_options()
+
+    def read_options(self) -> ReadOptions:
+        """What of this is for the reader."""
+        return ReadOptions(
+            format=self.format, rate_hz=self.rate_hz, width_px=self.width_px, height_px=self.height_px
+        )
+
+
+@dataclass(frozen=True)
+class LiftSummary:
+    """What `lift` made, or had made before."""
+
+    out: str
+    """The folder."""
+    manifest: Manifest
+    """What is in it."""
+    is_new: bool
+    """False if the folder was finished already and nothing was done."""
+    has_too_many_bad: bool
+    """Whether more inputs were bad than allowed."""
+
+    def lines(self) -> list[str]:
+        """For the command line."""
+        totals = self.manifest.totals
+        done = "lifted" if self.is_new else "was lifted already, nothing to do"
+        lines = [
+            f"{self.out}: {done}; {totals.rows:,} poses of {totals.people:,} people in "
+            f"{totals.sources - totals.bad:,} of {totals.sources:,} videos"
+        ]
+        notes = Counter(note for receipt in self.manifest.sources for note in receipt.notes)
+        lines += [
+            f"  {note}" + (f" ({count:,} videos)" if count > 1 else "")
+            for note, count in sorted(notes.items())
+        ]
+        for receipt in self.manifest.bad:
+            reason = str(receipt.reason)
+            lines.append(f"  bad: {reason if receipt.url in reason else f'{receipt.url}: {reason}'}")
+        return lines
+
+
+def run(
+    inputs: Sequence[str],
+    *,
+    out: str,
+    config: LiftConfig,
+    max_bad_fraction: float,
+    progress: Progress = unseen,
+) -> LiftSummary:
+    """Lift every person of every video below the inputs and write the poses to a folder or URL.
+
+    Small inputs are lifted in this process; large ones by Ray Data. A run that was killed goes on where it
+    was. A video that cannot be read is set aside in the manifest.
+
+    Raises:
+        InputError: no detections, no lifting checkpoint, an output folder that holds something else, or the
+            only video is bad. Nothing is left behind.
+    """
+    out = storage.absolute(out)
+    checkpoint = storage.absolute(str(config.checkpoint))
+    load_lifter(checkpoint, config.mode, config.min_confidence)  # refuse it before any work
+    job = plan(inputs, checkpoint=checkpoint, config=config)
+    is_new = claim_output(out, job) != "done"
+    if is_new:
+        metadata = TableMetadata(config=json.dumps(job.config), made_by=job.made_by)
+        work = partial(lift_shard, checkpoint=checkpoint, config=config, metadata=metadata)
+        commits = make_parts(out, job, work, progress=progress)
+        receipts = [receipt for commit in commits for receipt in commit.receipts]
+        if len(receipts) == 1 and receipts[0].reason is not None:
+            abandon(out, job)
+            raise InputError(receipts[0].reason)
+        manifest = finish(out, job, commits)
+    else:
+        manifest = read_manifest(out, "poses")
+    bad_fraction = manifest.totals.bad / manifest.totals.sources
+    return LiftSummary(out, manifest, is_new, bad_fraction > max_bad_fraction or bad_fraction == 1)
+
+
+def plan(inputs: Sequence[str], *, checkpoint: str, config: LiftConfig) -> Job:
+    """What is to be made from what: every video below the inputs, once, and the weights that lift it."""
+    options = config.read_options()
+    found = {source.name: source for url in inputs for source in find_sources(storage.absolute(url), options)}
+    settings = {
+        "checkpoint": checkpoint,
+        "weights": storage.file_stamp(storage.join(checkpoint, "model.safetensors")).version,
+        "mode": config.mode,
+        "min_confidence": config.min_confidence,
+        "format": config.format,
+        "rate_hz": config.rate_hz,
+        "width_px": config.width_px,
+        "height_px": config.height_px,
+    }
+    return Job(
+        kind="poses",
+        config=settings,
+        inputs=tuple(_describe_source(found[name]) for name in sorted(found)),
+        made_by=made_by("mpm lift"),
+    )
+
+
+def _describe_source(source: Source) -> Input:
+    stamps = storage.describe_files(source.files)
+    digest = hashlib.sha256(json.dumps([[url, *stamp] for url, stamp in stamps.items()]).encode())
+    return Input(
+        url=source.name,
+        size_bytes=sum(stamp.size_bytes for stamp in stamps.values()),
+        stamp=digest.hexdigest()[:16],
+    )
+
+
+def lift_shard(
+    inputs: Sequence[Input], *, checkpoint: str, config: LiftConfig, metadata: TableMetadata
+) -> PartResult:
+    """Poses of everybody in the videos that can be read, and what came of each video."""
+    lifter = load_lifter(checkpoint, config.mode, config.min_confidence)
+    options = config.read_options()
+    poses: list[PoseTrack] = []
+    receipts = []
+    for item in inputs:
+        try:
+            tracks = read_source(_source_of(item.url, options), options)
+            lifted = [lift_track(track, lifter) for track in tracks]
+        except InputError as error:
+            receipts.append(
+                Receipt(url=item.url, size_bytes=item.size_bytes, status="bad", reason=str(error))
+            )
+            continue
+        poses += lifted
+        receipts.append(_receipt(item, tracks))
+    return PartResult(table=poses_to_table(poses, metadata=metadata), receipts=tuple(receipts))
+
+
+def _source_of(name: str, options: ReadOptions) -> Source:
+    """The video of a planned name: where one folder holds several, the name ends in a pattern."""
+    where = posixpath.dirname(name) if name.endswith("*") else name
+    return next(source for source in find_sources(where, options) if source.name == name)
+
+
+def _receipt(item: Input, tracks: Sequence[Track]) -> Receipt:
+    rows = sum(len(track.frames) for track in tracks)
+    notes = dict.fromkeys(note for track in tracks for note in track.notes)
+    if any(track.rate_hz is None for track in tracks):
+        notes[f"nobody says the rate: {ASSUMED_RATE_HZ:g} Hz assumed; give --rate-hz"] = None
+    return Receipt(
+        url=item.url,
+        size_bytes=item.size_bytes,
+        status="done",
+        rows=rows,
+        frames=rows,
+        seconds=sum(len(track.frames) / (track.rate_hz or ASSUMED_RATE_HZ) for track in tracks),
+        people=tuple(f"{track.source}/{track.person}" for track in tracks),
+        notes=tuple(notes),
+    )
+
+
+@lru_cache(maxsize=1)
+def load_lifter(checkpoint: str, mode: str, min_confidence: float) -> Lifter:
+    """The model, loaded once in a process."""
+    with storage.fetch_folder(checkpoint) as folder:
+        return Lifter.load(
+            folder, mode=mode, min_confidence=min_confidence, expect_skeleton=H36M_17, device=_device()
+        )
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def lift_track(track: Track, lifter: Lifter) -> PoseTrack:
+    """Lift one person; the rows are the track's own frames.
+
+    Short gaps enter as hidden frames; a gap longer than the model's window splits the track.
+    """
+    common = to_h36m_17(track)
+    rate_hz = track.rate_hz or ASSUMED_RATE_HZ
+    longest_gap = max(1, round(lifter.window_frames * rate_hz / lifter.rate_hz))
+    joints_rel_m = np.concatenate(
+        [
+            _lift_run(common, rows, rate_hz=rate_hz, lifter=lifter)
+            for rows in runs(track.frames, longest_gap=longest_gap)
+        ]
+    )
+    return PoseTrack(
+        source=track.source,
+        person=track.person,
+        frames=track.frames,
+        time_s=track.frames / rate_hz,
+        joints_rel_m=joints_rel_m,
+        is_observed=common.confidence >= lifter.min_confidence,
+        keypoints_px=common.keypoints_px,
+        confidence=common.confidence,
+        width_px=track.width_px,
+        height_px=track.height_px,
+    )
+
+
+def runs(frames: Int[np.ndarray, "N"], *, longest_gap: int) -> list[slice]:
+    """Rows between gaps of more than `longest_gap` missing frames."""
+    breaks = np.flatnonzero(np.diff(frames) > longest_gap + 1) + 1
+    edges = [0, *breaks.tolist(), len(frames)]
+    return [slice(start, stop) for start, stop in pairwise(edges)]
+
+
+def _lift_run(track: Track, rows: slice, *, rate_hz: float, lifter: Lifter) -> Float[np.ndarray, "N J 3"]:
+    at = track.frames[rows] - track.frames[rows.start]
+    shape = (int(at[-1]) + 1, len(track.skeleton))
+    keypoints_px, confidence = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
+    keypoints_px[at], confidence[at] = track.keypoints_px[rows], track.confidence[rows]
+    lifted = lifter(
+        keypoints_px, confidence, rate_hz=rate_hz, width_px=track.width_px, height_px=track.height_px
+    )
+    return np.asarray(lifted[at])
+
+
+def parse_image_size(text: str | None) -> tuple[int | None, int | None]:
+    """Width and height of `1920x1080`; InputError if it is not that."""
+    if text is None:
+        return None, None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"--image-size {text}: wanted WIDTHxHEIGHT in pixels, such as 1920x1080")
+    return int(parts[0]), int(parts[1])

@@ -1,0 +1,155 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from mpm_model.errors import InputError
+from mpm_model.learning.batches import Batch
+from mpm_model.learning.masking import MaskConfig
+from mpm_model.learning.objectives import MaskedLossConfig, joint_error, lifting, masked_pose_modelling
+from mpm_model.learning.scoring import Mean, mean_pose_m, score_reconstruction
+from mpm_model.learning.training import OptimiserConfig, fit
+from mpm_model.network.config import PoseTransformerConfig
+from mpm_model.network.lifting import LiftingModel
+from mpm_model.network.masked import MaskedPoseModel
+
+TINY = PoseTransformerConfig(
+    frames=9, width=32, layers=1, heads=4, feed_forward=32, frame_hidden=32, dropout=0.0, frame_dropout=0.0
+)
+
+
+def make_batch(step: int = 0, windows: int = 16) -> Batch:
+    """Poses that a camera of unit focal length at depth 4 sees, so lifting can be learnt."""
+    rng = np.random.default_rng(step)
+    basis = np.random.default_rng(99).normal(size=(3, 17, 3))
+    joints = np.einsum("bk,kjc->bjc", rng.normal(size=(windows, 3)), basis)[:, None].repeat(9, axis=1) * 0.2
+    joints = torch.from_numpy(joints - joints[:, :, :1]).float()
+    return Batch(
+        keypoints=joints[..., :2] / (joints[..., 2:] + 4) * 4,
+        is_hidden=torch.zeros(windows, 9, 17, dtype=torch.bool),
+        joints_rel_m=joints,
+        is_valid=torch.ones(windows, 9, 17, dtype=torch.bool),
+        sample_ids=np.arange(windows) + step * windows,
+    )
+
+
+def train(model, objective, *, steps: range, rows: list, optimiser=None):
+    config = OptimiserConfig(learning_rate=3e-3)
+    fit(
+        model,
+        lambda step: (0, make_batch(step)),
+        objective,
+        optimiser=optimiser or config.build(model),
+        rate_at=lambda step: 3e-3,
+        steps=steps,
+        max_grad_norm=1.0,
+        report=lambda step, metrics: rows.append((step, metrics)),
+        report_every=10,
+    )
+
+
+def seeded(kind):
+    torch.manual_seed(0)
+    return kind(TINY)
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective"),
+    [
+        (MaskedPoseModel, masked_pose_modelling(mask=MaskConfig(), loss=MaskedLossConfig(), seed=0)),
+        (LiftingModel, lifting),
+    ],
+)
+def test_both_tasks_are_learnt(kind, objective):
+    rows = []
+    train(seeded(kind), objective, steps=range(60), rows=rows)
+    assert [step for step, _ in rows] == [10, 20, 30, 40, 50, 60]
+    assert rows[-1][1]["loss"] < 0.6 * rows[0][1]["loss"]
+
+
+def test_a_run_in_two_legs_is_the_run():
+    whole, legs = seeded(LiftingModel), seeded(LiftingModel)
+    train(whole, lifting, steps=range(20), rows=[])
+    optimiser = OptimiserConfig(learning_rate=3e-3).build(legs)
+    train(legs, lifting, steps=range(10), rows=[], optimiser=optimiser)
+    train(legs, lifting, steps=range(10, 20), rows=[], optimiser=optimiser)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(value, legs.state_dict()[name], msg=name)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_step_and_samples():
+    def spoiled(model, batch, epoch):
+        loss, metrics = lifting(model, batch, epoch)
+        if batch.sample_ids[0] == 13 * 16:
+            loss = loss * float("nan")
+        return loss, metrics | {"loss": loss.detach()}
+
+    with pytest.raises(FloatingPointError, match=r"nan at step 13, samples \[208, 209,"):
+        train(seeded(LiftingModel), spoiled, steps=range(20), rows=[])
+
+
+def test_invalid_joints_count_nothing():
+    predicted, target = torch.zeros(1, 1, 2, 3), torch.tensor([[[[3.0, 4.0, 0.0], [9.0, 9.0, 9.0]]]])
+    assert joint_error(predicted, target, torch.tensor([[[True, False]]])) == 5.0
+    assert joint_error(predicted, target, torch.tensor([[[False, False]]])) == 0.0
+
+
+def test_published_weights_are_the_default():
+    objective = masked_pose_modelling(mask=MaskConfig(), loss=MaskedLossConfig(), seed=0)
+    loss, metrics = objective(seeded(MaskedPoseModel).eval(), make_batch(), 0)
+    torch.testing.assert_close(loss, 5 * metrics["loss_2d"] + 2 * metrics["loss_3d"])
+
+
+def test_rates_follow_the_schedule():
+    published = OptimiserConfig(learning_rate=1e-4)
+    assert published.rate_at(0, steps=100, steps_per_epoch=10) == pytest.approx(1e-4)
+    assert published.rate_at(25, steps=100, steps_per_epoch=10) == pytest.approx(1e-4 * 0.97**2)
+    cosine = OptimiserConfig(learning_rate=1.0, warmup_steps=4, decay="cosine")
+    rates = [cosine.rate_at(step, steps=104, steps_per_epoch=10) for step in range(104)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert rates[54] == pytest.approx(0.5)
+    assert rates[-1] < 1e-3
+
+
+def test_wrong_optimiser_settings_are_refused_together():
+    with pytest.raises(InputError, match=r"learning_rate .*0; decay_per_epoch .*2; decay .*'linear'"):
+        OptimiserConfig(learning_rate=0, decay_per_epoch=2, decay="linear")
+
+
+def test_reconstruction_is_scored_on_hidden_cells_alone():
+    class Oracle(torch.nn.Module):
+        """Right wherever it may look, one metre off where it may not."""
+
+        def forward(self, keypoints, joints, **hidden):
+            off_2d = hidden["is_hidden_joint_2d"] | hidden["is_hidden_frame_2d"][..., None]
+            off_3d = hidden["is_hidden_joint_3d"] | hidden["is_hidden_frame_3d"][..., None]
+            shift_2d, shift_3d = torch.tensor([0.6, 0.8]), torch.tensor([0.0, 0.0, 1.0])
+            from mpm_model.network.masked import Reconstruction
+
+            return Reconstruction(
+                keypoints + off_2d[..., None] * shift_2d, joints + off_3d[..., None] * shift_3d
+            )
+
+    score = score_reconstruction(Oracle(), [make_batch(0), make_batch(1)], mask=MaskConfig(), seed=0)
+    assert score.joints_mm == pytest.approx(1000, rel=1e-5)
+    assert score.keypoints_percent == pytest.approx(100, rel=1e-5)
+    assert score.joints_m.count == 2 * 16 * (9 * 17 - 4 * 12)
+
+
+def test_a_mean_is_a_sum_and_a_count():
+    mean = Mean()
+    mean.add(torch.tensor([1.0, 100.0]), torch.tensor([True, False]))
+    mean.add(torch.tensor([4.0, 7.0]), torch.tensor([True, True]))
+    assert mean.value == 4.0
+
+
+def test_the_mean_pose_ignores_invalid_joints():
+    batch = make_batch()
+    is_valid = batch.is_valid.clone()
+    is_valid[1:, :, 3] = False
+    pose = mean_pose_m([dataclasses.replace(batch, is_valid=is_valid)])
+    np.testing.assert_allclose(pose[3], batch.joints_rel_m[0, :, 3].mean(0).numpy(), rtol=1e-5)
+    np.testing.assert_allclose(
+        pose[4], batch.joints_rel_m[:, :, 4].mean((0, 1)).numpy(), rtol=1e-4, atol=1e-6
+    )

