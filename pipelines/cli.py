@@ -154,7 +154,7 @@ def lift(
         str | None, typer.Option(help="Format of the keypoints; default: seen from the files.")
     ] = None,
     mode: Annotated[
-        str, typer.Option(help="fast: all frames of overlapping windows; exact: a window a frame.")
+        str, typer.Option(help="fast: overlapping windows, blended; exact: a window for each frame.")
     ] = "fast",
     rate_hz: Annotated[
         float | None, typer.Option(help="Rate of the video, where the format does not say.")
@@ -221,7 +221,7 @@ def doctor(
 
 
 def main() -> None:
-    """Run a verb; what the user gave wrong becomes one line and exit code 2, our own bugs keep their traceback."""
+    """Run a verb: what the user gave wrong is one line and exit code 2, our own bugs keep their traceback."""
     try:
         app()
     except InputError as error:

@@ -28,7 +28,7 @@ TARGET = 0.4
 
 
 def run(*, out: str, overwrite: bool, say: Say) -> None:
-    """Prepare, pre-train, evaluate, fine-tune, evaluate, lift and view; say what was done and what it gave."""
+    """Prepare, pre-train, evaluate, fine-tune, evaluate, lift, view; say what was done and what it gave."""
     from pipelines import evaluate, finetune, lift, prepare, pretrain, view
     from pipelines.console import training_progress
 
@@ -36,26 +36,23 @@ def run(*, out: str, overwrite: bool, say: Say) -> None:
     sample = Path(str(resources.files("pipelines") / "sample"))
     stage = _stages(say)
     begun_s = time.monotonic()
-    say(
-        f"MPM on Ray, the whole path on the bundled sample of real recordings ({len(os.sched_getaffinity(0))} cores)"
-    )
+    cores = len(os.sched_getaffinity(0))
+    say(f"MPM on Ray, the whole path on the bundled sample of real recordings ({cores} cores)")
 
     windows = []
-    with stage("prepare: motion capture becomes Parquet windows (Ray Data where it is large)"):
+    with stage("prepare: motion capture becomes Parquet windows"):
         config = prepare.PrepareConfig(window_frames=WINDOW_FRAMES, hop_frames=HOP_FRAMES, rate_hz=RATE_HZ)
         for dataset, reader in READERS.items():
             windows.append(str(folder / "windows" / dataset))
             source = str(sample / "mocap" / dataset)
-            say(
-                *prepare.run(
-                    [source], reader=reader, out=windows[-1], config=config, max_bad_fraction=0
-                ).lines()
-            )
+            made = prepare.run([source], reader=reader, out=windows[-1], config=config, max_bad_fraction=0)
+            say(*made.lines())
 
     with stage("pretrain: hide 72 % of a pose sequence, ask for it back (Ray Train)"):
         pretrained = str(folder / "pretrained")
         with training_progress("pretrain") as progress:
-            say(*pretrain.run("pretrain_demo", data=windows, out=pretrained, progress=progress).lines())
+            trained = pretrain.run("pretrain_demo", data=windows, out=pretrained, progress=progress)
+        say(*trained.lines())
 
     with stage("evaluate: hidden cells of people it never saw"):
         reconstruction = evaluate.run(checkpoint=pretrained, data=windows, protocol="reconstruction")
@@ -64,11 +61,10 @@ def run(*, out: str, overwrite: bool, say: Say) -> None:
     with stage("finetune: the same transformer learns to lift (Ray Train)"):
         lifter = str(folder / "lifter")
         with training_progress("finetune") as progress:
-            say(
-                *finetune.run(
-                    "finetune_demo", init=pretrained, data=windows, out=lifter, progress=progress
-                ).lines()
+            tuned = finetune.run(
+                "finetune_demo", init=pretrained, data=windows, out=lifter, progress=progress
             )
+        say(*tuned.lines())
 
     with stage("evaluate: lifting of people it never saw"):
         lifting = evaluate.run(checkpoint=lifter, data=windows, protocol="lifting")
@@ -77,20 +73,26 @@ def run(*, out: str, overwrite: bool, say: Say) -> None:
     with stage("lift: real OpenPose detections, four cameras"):
         poses = str(folder / "poses")
         detections = str(sample / "detections" / "pose2sim")
-        lift_config = lift.LiftConfig(checkpoint=lifter, rate_hz=60.0)
+        lift_config = lift.LiftConfig(checkpoint=lifter, rate_hz=60.0, width_px=1088, height_px=1920)
         say(*lift.run([detections], out=poses, config=lift_config, max_bad_fraction=0).lines())
 
+    scores = {row.name: row.scores["MPJPE mm"] for row in lifting.rows}
     with stage("view: 2D and 3D side by side"):
         page = folder / "page.html"
-        say(*view.run(poses, out=str(page)))
+        about = [
+            f"Lifted by the demo's model: {scores['lifted']:.0f} mm MPJPE on people it never saw; "
+            f"the mean pose has {scores['mean training pose']:.0f} mm.",
+            "2D: OpenPose on the Pose2Sim sample, (c) 2022 perfanalytics, BSD-3.",
+        ]
+        say(*view.run(poses, out=str(page), title="MPM on Ray: demo", about=about))
 
-    scores = {row.name: row.scores["MPJPE mm"] for row in lifting.rows}
     gain = 1 - scores["lifted"] / scores["mean training pose"]
+    minutes = (time.monotonic() - begun_s) / 60
     results = {
         "reconstruction": {row.name: row.scores for row in reconstruction.rows},
         "lifting": {row.name: row.scores for row in lifting.rows},
         "gain_over_mean_pose": gain,
-        "seconds": time.monotonic() - begun_s,
+        "minutes": minutes,
     }
     (folder / MARKER).write_text(json.dumps(results, indent=1))
     say(
@@ -100,10 +102,9 @@ def run(*, out: str, overwrite: bool, say: Say) -> None:
         "",
         *lifting.lines(),
         "",
-        f"Lifting is {gain:.0%} below the mean pose (target {TARGET:.0%}), "
-        f"after {results['seconds'] / 60:.1f} minutes in all.",
+        f"Lifting is {gain:.0%} below the mean pose (target {TARGET:.0%}), after {minutes:.1f} min in all.",
         f"Curves: {folder / 'pretrained' / 'curves.png'}, {folder / 'lifter' / 'curves.png'}",
-        f"Open the page in a browser: {page.resolve().as_uri()}",
+        f"Open the page in a browser: {page.as_uri()}",
     )
 
 

@@ -1,11 +1,11 @@
 """`mpm evaluate`: a model on people it never saw, beside baselines, by a named protocol.
 
-`lifting/1`: every recording of the held-out people (split `test`), each seen by four virtual cameras that the
+`lifting/1`: every recording of the held-out people (split `test`), seen by four virtual cameras that the
 protocol's seed fixes, true 2D, lifted as users lift (whole recordings), all frames counted once. Beside the
 model: the mean pose of its training views, and the same network untrained.
 
-`reconstruction/1`: every window of the held-out people, one fixed camera and one fixed mask each; error of the
-hidden cells. Beside the model: the same network untrained.
+`reconstruction/1`: every window of the held-out people, one fixed camera and one fixed mask each; error of
+the hidden cells. Beside the model: the same network untrained.
 """
 
 import dataclasses
@@ -24,7 +24,6 @@ from mpm_model.learning.counted import counted_uniform
 from mpm_model.learning.masking import MaskConfig
 from mpm_model.learning.scoring import score_reconstruction, scoring_batches
 from mpm_model.lifter import Lifter
-from mpm_model.network.lifting import LiftingModel
 from mpm_model.network.masked import MaskedPoseModel
 from mpm_model.pose.metrics import MM_PER_M, procrustes_align
 from mpm_model.pose.normalize import root_relative
@@ -138,7 +137,7 @@ def untrained(checkpoint: Checkpoint) -> Checkpoint:
     """The same network with fresh weights, drawn from the protocol's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(PROTOCOL_SEED)
-        model = type(checkpoint.model)(checkpoint.model.config)  # type: ignore[call-arg, arg-type]
+        model = type(checkpoint.model)(checkpoint.model.config)  # type: ignore[arg-type]
     return dataclasses.replace(checkpoint, model=model)
 
 

@@ -6,11 +6,11 @@ import numpy as np
 
 from mpm_model.pose.metrics import bone_lengths
 from mpm_model.pose.skeleton import Skeleton
-from pipelines.manifest import Manifest, part_urls, read_manifest, sum_receipts
+from pipelines.manifest import Manifest, SplitTotals, Totals, part_urls, read_manifest, sum_receipts
 from pipelines.poses_table import PoseTrack, read_poses
 from pipelines.quality import MIN_FRAMES, TrackQuality, measure_quality, step_s
 from pipelines.schema import read_metadata
-from pipelines.storage import read_bytes
+from pipelines.storage import join, read_bytes
 from pipelines.text_table import count, percent, text_table
 from pipelines.windows_table import Windows, read_windows
 
@@ -18,6 +18,7 @@ MAX_PARTS = 4
 """Parts of a windows table whose bones are measured, spread over the table."""
 MAX_TRACKS = 12
 """Tracks of a poses table whose limbs are printed one by one."""
+_METADATA = ("schema", "skeleton", "units", "space", "made_by", "config")
 MAX_BAD = 10
 """Bad inputs named one by one; the manifest names all."""
 ADULT_M = {"thigh": (0.35, 0.50), "shin": (0.35, 0.52)}
@@ -26,20 +27,21 @@ _MIN_UPRIGHT = 0.8
 
 
 def describe_windows(url: str) -> list[str]:
-    """Schema, counts by split and data set, what was dropped and why, and whether units and axes look right."""
-    parts = part_urls(url, "windows")
-    lines = [f"{url}: windows", *_describe_metadata(parts)]
-    if not url.endswith(".parquet"):
-        lines += _describe_windows_manifest(read_manifest(url, "windows"))
-    chosen = [parts[at] for at in np.unique(np.linspace(0, len(parts) - 1, MAX_PARTS).astype(int))] if parts else []
-    sampled = [read_windows(part) for part in chosen]
+    """Schema, counts by split and data set, what was dropped and why, whether units and axes look right."""
     if url.endswith(".parquet"):
-        lines += _count_windows(sampled[0])
-    return lines + _describe_bones(sampled, f"{len(chosen)} of {count(len(parts), 'part')}")
+        windows = read_windows(url)
+        lines = [f"{url}: windows", *_describe_metadata([url]), *_count_windows(windows)]
+        return lines + _describe_bones([windows], "of all windows")
+    manifest = read_manifest(url, "windows")
+    parts = [join(url, part.name) for part in manifest.parts if part.rows]
+    lines = [f"{url}: windows", *_describe_metadata(parts), *_describe_windows_manifest(manifest)]
+    step = max(1, -(-len(parts) // MAX_PARTS))
+    sampled = [read_windows(part) for part in parts[::step]]
+    return lines + _describe_bones(sampled, f"of {len(sampled)} of {count(len(parts), 'part')}")
 
 
 def describe_poses(url: str) -> list[str]:
-    """Schema, people, frames, gaps, how much was filled in, and how steady the limbs are beside the 2D input."""
+    """Schema, people, frames, gaps, how much was filled in, how steady the limbs are beside the 2D input."""
     lines = [f"{url}: poses", *_describe_metadata(part_urls(url, "poses"))]
     if not url.endswith(".parquet"):
         manifest = read_manifest(url, "poses")
@@ -53,7 +55,7 @@ def describe_poses(url: str) -> list[str]:
         lines += ["", *describe_track(track, quality)]
     if len(tracks) > MAX_TRACKS:
         lines += ["", f"... and {count(len(tracks) - MAX_TRACKS, 'track')} more"]
-    return lines + ["", *summarise(qualities)]
+    return [*lines, "", *summarise(qualities)]
 
 
 def describe_track(track: PoseTrack, quality: TrackQuality) -> list[str]:
@@ -62,10 +64,11 @@ def describe_track(track: PoseTrack, quality: TrackQuality) -> list[str]:
     usual = np.median(steps) if len(steps) else 1
     gaps = steps[steps > usual]
     missing = int((gaps / usual - 1).sum())
+    seconds = track.time_s[-1] - track.time_s[0] + step_s(track)
     lines = [
-        f"{track.source}, person {track.person}: {count(len(track.frames), 'frame')} "
-        f"({track.time_s[-1] - track.time_s[0] + step_s(track):.2f} s), {count(len(gaps), 'gap')} of {missing} "
-        f"frames in all, {percent(1 - float(track.is_observed.mean()))} of the joints filled in"
+        f"{track.source}, person {track.person}: {count(len(track.frames), 'frame')} ({seconds:.2f} s), "
+        f"{count(len(gaps), 'gap')} ({count(missing, 'frame')}), "
+        f"{percent(1 - float(track.is_observed.mean()))} of the joints filled in"
     ]
     if not quality.limbs:
         return [*lines, f"  no limb was seen in {MIN_FRAMES} frames or more: nothing to measure"]
@@ -82,9 +85,7 @@ def describe_track(track: PoseTrack, quality: TrackQuality) -> list[str]:
         ]
         for name, limb in quality.limbs.items()
     ]
-    lines += text_table(
-        ["limb", "frames", "length m", "varies 3D", "2D", "3D/2D", "robust 3D", "2D"], rows
-    )
+    lines += text_table(["limb", "frames", "length m", "varies 3D", "2D", "3D/2D", "robust 3D", "2D"], rows)
     differences = ", ".join(f"{name} {percent(share)}" for name, share in quality.asymmetry.items())
     lines.append(f"  left longer than right: {differences or 'not measured'}")
     lines.append(
@@ -96,26 +97,25 @@ def describe_track(track: PoseTrack, quality: TrackQuality) -> list[str]:
 
 def judge(quality: TrackQuality) -> str:
     """Whether limb lengths vary less in 3D than those of the 2D input would suggest, in one sentence."""
-    mean_3d, mean_2d = quality.median_variation(3), quality.median_variation(2)
-    verb = "vary less" if mean_3d < mean_2d else "do not vary less"
+    of_3d, of_2d = quality.median_variation(3), quality.median_variation(2)
     return (
-        f"limb lengths {verb} in 3D than in the 2D input: median {percent(mean_3d)} against {percent(mean_2d)}, "
+        f"limb lengths {'vary less' if of_3d < of_2d else 'do not vary less'} in 3D than in the 2D input: "
+        f"median {percent(of_3d)} against {percent(of_2d)}, "
         f"less in {quality.steadier_limbs} of {count(len(quality.limbs), 'limb')}"
     )
 
 
 def summarise(qualities: Sequence[TrackQuality]) -> list[str]:
     """All tracks that could be measured, in one sentence."""
-    measured = [quality for quality in qualities if quality.limbs]
-    if not measured:
+    medians = [(q.median_variation(3), q.median_variation(2)) for q in qualities if q.limbs]
+    if not medians:
         return ["quality: no track is long enough to measure"]
-    less = sum(quality.median_variation(3) < quality.median_variation(2) for quality in measured)
+    of_3d, of_2d = np.median(medians, axis=0)
     return [
-        f"quality: limb lengths vary less in 3D than in the 2D input in {less} of {count(len(measured), 'track')} "
-        f"measured; median over tracks {percent(float(np.median([q.median_variation(3) for q in measured])))} "
-        f"against {percent(float(np.median([q.median_variation(2) for q in measured])))}",
-        "varies: standard deviation over mean; robust: 1.4826 x median absolute deviation over median; 2D: length "
-        "in the image over the person's size",
+        f"quality: limb lengths vary less in 3D than in the 2D input in {sum(a < b for a, b in medians)} of "
+        f"{count(len(medians), 'track')} measured; median {percent(of_3d)} against {percent(of_2d)}",
+        "varies: standard deviation over mean; robust: 1.4826 x median absolute deviation over median; "
+        "2D: length in the image over the person's size, which is smoothed over a second",
     ]
 
 
@@ -153,33 +153,41 @@ def _describe_bones(sampled: Sequence[Windows], which: str) -> list[str]:
     if not rows:
         return []
     header = ["data set", "windows", "thigh m", "shin m", "head over feet", "joints valid"]
-    return ["", f"bones, median ({which}; ? marks what an adult in a z-up world would not have):", *text_table(header, rows)]
+    frames, rate_hz = sampled[0].joints_world_m.shape[1], sampled[0].rate_hz
+    what = f"windows of {frames} frames at {rate_hz:g} Hz; median bones ({which}; "
+    return [
+        "",
+        f"{what}? marks what an adult in a world with z up would not have):",
+        *text_table(header, rows),
+    ]
 
 
 def _describe_metadata(parts: Sequence[str]) -> list[str]:
     if not parts:
         return ["no rows: the table is finished and empty"]
     metadata = read_metadata(read_bytes(parts[0]), url=parts[0])
-    named = {key.removeprefix("mpm."): value for key, value in metadata.items() if key.startswith("mpm.")}
-    return [f"  {key.replace('_', ' ')}: {value}" for key, value in named.items()]
+    return [f"  {name.replace('_', ' ')}: {metadata.get(f'mpm.{name}', '-')}" for name in _METADATA]
 
 
 def _describe_windows_manifest(manifest: Manifest) -> list[str]:
-    by_dataset = {
-        dataset: sum_receipts([receipt for receipt in manifest.sources if receipt.dataset == dataset])
-        for dataset in sorted({receipt.dataset for receipt in manifest.sources if receipt.dataset is not None})
-    }
-    splits = list(manifest.totals.splits.items())
+    datasets = sorted({receipt.dataset for receipt in manifest.sources if receipt.dataset is not None})
+    totals: list[tuple[str, Totals | SplitTotals]] = [
+        *manifest.totals.splits.items(),
+        *((name, sum_receipts([r for r in manifest.sources if r.dataset == name])) for name in datasets),
+        ("all", manifest.totals),
+    ]
     rows = [
         [name, f"{total.sources:,}", f"{total.rows:,}", f"{total.people}", f"{total.seconds:,.0f}"]
-        for name, total in (*splits, *by_dataset.items(), ("all", manifest.totals))
+        for name, total in totals
     ]
     table = text_table(["split or data set", "recordings", "windows", "people", "seconds"], rows)
     return [*_describe_totals(manifest), *table]
 
 
 def _describe_totals(manifest: Manifest) -> list[str]:
-    dropped = ", ".join(f"{reason} {number:,}" for reason, number in manifest.totals.dropped.items() if number)
+    dropped = ", ".join(
+        f"{reason} {number:,}" for reason, number in manifest.totals.dropped.items() if number
+    )
     bad = [f"  bad: {_reason(receipt.url, receipt.reason)}" for receipt in manifest.bad[:MAX_BAD]]
     if len(manifest.bad) > MAX_BAD:
         bad.append(f"  bad: and {len(manifest.bad) - MAX_BAD} more, see the manifest")
@@ -203,8 +211,4 @@ def _count_windows(windows: Windows) -> list[str]:
         for split in np.unique(windows.split)
         for dataset in np.unique(windows.dataset[windows.split == split])
     ]  # fmt: skip
-    frames = windows.joints_world_m.shape[1]
-    return [
-        f"{count(len(windows), 'window')} of {frames} frames at {windows.rate_hz:g} Hz",
-        *text_table(["split", "data set", "windows", "people"], rows),
-    ]
+    return [count(len(windows), "window"), *text_table(["split", "data set", "windows", "people"], rows)]

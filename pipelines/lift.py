@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float, Int
+from pydantic import JsonValue
 
 from mpm_model.errors import InputError, refuse
 from mpm_model.lifter import MODES, Lifter
@@ -140,7 +141,7 @@ def plan(inputs: Sequence[str], *, checkpoint: str, config: LiftConfig) -> Job:
     """What is to be made from what: every video below the inputs, once, and the weights that lift it."""
     options = config.read_options()
     found = {source.name: source for url in inputs for source in find_sources(storage.absolute(url), options)}
-    settings = {
+    settings: dict[str, JsonValue] = {
         "checkpoint": checkpoint,
         "weights": storage.file_stamp(storage.join(checkpoint, "model.safetensors")).version,
         "mode": config.mode,
@@ -180,6 +181,8 @@ def lift_shard(
         try:
             tracks = read_source(_source_of(item.url, options), options)
             lifted = [lift_track(track, lifter) for track in tracks]
+        except storage.StorageError:  # no fault of this video
+            raise
         except InputError as error:
             receipts.append(
                 Receipt(url=item.url, size_bytes=item.size_bytes, status="bad", reason=str(error))

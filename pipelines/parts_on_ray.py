@@ -1,5 +1,6 @@
 """Parts made by Ray Data: one task a shard, and what is done about shards that kill their process."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
@@ -8,6 +9,7 @@ import numpy as np
 import ray
 import ray.data
 import ray.exceptions
+from ray.util.annotations import RayDeprecationWarning
 
 from mpm_model.errors import InputError
 from pipelines.manifest import Input, Receipt
@@ -40,12 +42,16 @@ def make_parts_on_ray(shards: Sequence[Shard], *, out: str, work: Work) -> Itera
 
 def _stream(shards: Sequence[Shard], *, out: str, work: Work) -> Iterator[Commit]:
     items = [shard.model_dump_json() for shard in shards]
-    # Tasks, not actors: Ray Data tries a shard that kills its actor again for ever.
-    dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-        _make_batch, fn_kwargs={"out": out, "work": work}, batch_size=1, num_cpus=1, max_retries=RETRIES
-    )
+    dataset = ray.data.from_items(items, override_num_blocks=len(items))
+    with warnings.catch_warnings():
+        # Left alone, Ray Data tries a task that kills its process for ever, an actor whatever it is told. The
+        # bound has no other place than the arguments that 2.60 calls deprecated.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        dataset = dataset.map_batches(
+            _make_batch, fn_kwargs={"out": out, "work": work}, batch_size=1, num_cpus=1, max_retries=RETRIES
+        )
     quiet_ray_data(dataset.context)
-    dataset.context.max_errored_blocks = -1  # a lost shard stops no other
+    dataset.context.max_errored_blocks = -1  # a lost shard stops no other, and is made alone afterwards
     for row in dataset.iter_rows():
         yield Commit.model_validate_json(row["commit"])
 
@@ -78,7 +84,7 @@ def _try(item: Input, *, work: Work) -> None:
 def _work_without(inputs: Sequence[Input], *, killers: Sequence[Input], work: Work) -> PartResult:
     result = work([item for item in inputs if item not in killers])
     rest = iter(result.receipts)
-    reason = f"reading it killed the process {1 + RETRIES} times: it is too large, or the reader has a fault"
+    reason = "reading it kills the process: it is too large for the memory, or the reader has a fault"
     receipts = tuple(
         Receipt(url=item.url, size_bytes=item.size_bytes, status="bad", reason=reason)
         if item in killers

@@ -141,7 +141,9 @@ def run(
 
 def plan(sources: Sequence[str], *, reader: str, config: PrepareConfig) -> Job:
     """What is to be made from what: every take below the sources, once, with its size and stamp."""
-    takes = {take for source in sources for take in find_takes(reader, storage.absolute(source))}
+    if reader not in READERS:
+        raise InputError(f"--reader {reader}: no such reader; there are {', '.join(READERS)}")
+    takes = {take for source in sources for take in find_takes(READERS[reader], storage.absolute(source))}
     stamps = storage.describe_files(sorted(takes))
     return Job(
         kind="windows",

@@ -69,7 +69,7 @@ def ensure_ray(*, cpus: int | None = None) -> None:
 
 
 def quiet_ray_data(context: "DataContext") -> None:
-    """Keep a Ray dataset (its `.context`) from drawing its own progress and logging its plan."""
+    """Keep a Ray dataset (its `.context`) from drawing progress and logging its plan and failed tasks."""
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # failures are raised, or dealt with

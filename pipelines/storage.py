@@ -129,7 +129,7 @@ def read_bytes(url: str) -> bytes:
     """A file's content; a name that ends in `.gz` is unpacked."""
     filesystem, path = open_filesystem(url)
     with storage_errors(url):
-        content: bytes = filesystem.cat_file(path)
+        content: bytes = filesystem.cat_file(path, **storage_s3.one_request(filesystem))
     if url.endswith(".gz"):
         try:
             return gzip.decompress(content)
@@ -293,7 +293,7 @@ def _stamp(filesystem: Any, entry: dict[str, Any]) -> FileStamp:
     if isinstance(filesystem, LocalFileSystem):
         status = os.stat(entry["name"])
         return FileStamp(status.st_size, str(status.st_mtime_ns))
-    version = entry.get("ETag") or entry.get("created") or entry.get("mtime") or ""
+    version = entry.get("ETag") or filesystem.modified(entry["name"])
     return FileStamp(int(entry["size"]), str(version).strip('"'))
 
 

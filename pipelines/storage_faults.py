@@ -27,13 +27,13 @@ def storage_errors(url: str) -> Iterator[None]:
     """
     try:
         yield
+    except _client_errors(url) as error:  # before OSError, which some of them are too
+        raise StorageError(f"{url}: {_client_fault(error)}") from error
     except OSError as error:
         fault = _s3_fault(url, error) if url.startswith(("s3://", "s3a://")) else _disk_fault(url, error)
         if fault is None:
             raise
         raise fault from error
-    except _client_errors(url) as error:
-        raise StorageError(f"{url}: {_client_fault(error)}") from error
 
 
 def answer_code(error: BaseException) -> str:

@@ -64,6 +64,11 @@ def is_s3(filesystem: Any) -> bool:
     return "s3" in filesystem.protocol
 
 
+def one_request(filesystem: Any) -> dict[str, int]:
+    """The keyword that gets an object without asking for its size first, for which a refusal has no words."""
+    return {"max_concurrency": 1} if is_s3(filesystem) else {}
+
+
 def time_limit(filesystem: Any, size_bytes: int) -> dict[str, float]:
     """The keyword that bounds a put. Alone, a put waits for ever for the server's leave to send its body."""
     return {"timeout": 60 + size_bytes / SLOWEST_UPLOAD_BYTES_S} if is_s3(filesystem) else {}

@@ -1,4 +1,4 @@
-"""Ray Train wiring shared by `pretrain` and `finetune`: checked input in, a finished checkpoint folder out."""
+"""Ray Train wiring shared by `pretrain` and `finetune`: checked input in, a finished checkpoint out."""
 
 import os
 import tempfile
@@ -78,8 +78,8 @@ def _is_finished(out: str, description: dict[str, Any]) -> bool:
     run_file = storage.join(out, RUN_FILE)
     if not storage.exists(run_file):
         raise InputError(
-            f"{out}: wanted an empty folder or one of an earlier run, found {', '.join(storage.list_names(out)[:5])}; "
-            "give another --out"
+            f"{out}: wanted an empty folder or one of an earlier run, it holds something else "
+            f"({', '.join(storage.list_names(out)[:5])}); give another --out"
         )
     before = storage.read_json(run_file)
     if before != description:
@@ -117,7 +117,9 @@ def _check_inputs(config: PretrainConfig | FinetuneConfig, data: Sequence[str], 
             f"network.joints is {network.joints} but {windows.skeleton.name} has {len(windows.skeleton)}"
         )
     if len(windows) < config.batch_windows:
-        faults.append(f"batch_windows is {config.batch_windows} but there are {len(windows)} training windows")
+        faults.append(
+            f"batch_windows is {config.batch_windows} but there are {len(windows)} training windows"
+        )
     if config.batch_windows % config.scale.workers:
         faults.append(
             f"batch_windows {config.batch_windows} is no multiple of {config.scale.workers} scale.workers"
@@ -188,7 +190,7 @@ def _fit_on_ray(
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.scale.workers,
             use_gpu=config.scale.is_on_gpu,
-            # One logical core a worker: a small machine also holds Ray's own actors. Threads are set by the worker.
+            # One logical core: a small machine also holds Ray's own actors. The worker sets its threads.
             resources_per_worker={"CPU": 1} | ({"GPU": 1} if config.scale.is_on_gpu else {}),
         ),
         run_config=ray.train.RunConfig(

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,8 +89,11 @@ def train_worker(settings: dict[str, Any]) -> None:
         )
         return epoch, draw_batch(train, indices, seed=config.seed, epoch=epoch, config=config.view)
 
+    clock = Clock(start)
+
     def report(step: int, metrics: dict[str, float]) -> None:
         row = {"step": step, "steps": steps, "epoch": step / steps_per_epoch} | _mean_over_workers(metrics)
+        row["windows_per_s"] = config.batch_windows * clock.steps_per_s(step)
         rows.append(row)
         if rank == 0:
             settings["board"].post.remote(row)
@@ -108,6 +112,7 @@ def train_worker(settings: dict[str, Any]) -> None:
             report_every=config.scale.report_every_steps,
         )
         start = stop
+        clock.pause()
         if rank == 0 and len(validation):
             views = scoring_batches(validation, seed=config.seed, view=config.view, batch_windows=64)
             scores = score_objective(model, views, objective)
@@ -126,6 +131,30 @@ def train_worker(settings: dict[str, Any]) -> None:
                 ray.train.report(rows[-1], checkpoint=ray.train.Checkpoint.from_directory(folder))
         else:
             ray.train.report(rows[-1])
+        clock.go_on()
+
+
+class Clock:
+    """Speed of training between reports, without what lies between the legs."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+        self._begun_s = self._paused_s = time.monotonic()
+
+    def steps_per_s(self, step: int) -> float:
+        """Steps in a second since the last call."""
+        now_s = time.monotonic()
+        speed = (step - self._step) / max(now_s - self._begun_s, 1e-9)
+        self._step, self._begun_s = step, now_s
+        return speed
+
+    def pause(self) -> None:
+        """Training stands still from here."""
+        self._paused_s = time.monotonic()
+
+    def go_on(self) -> None:
+        """It goes on."""
+        self._begun_s += time.monotonic() - self._paused_s
 
 
 def load_corpora(job: TrainJob, device: torch.device) -> tuple[Corpus, Corpus, float]:
@@ -152,7 +181,7 @@ def objective_of(job: TrainJob) -> Objective:
     return lifting
 
 
-def build_model(job: TrainJob) -> nn.Module:
+def build_model(job: TrainJob) -> MaskedPoseModel | LiftingModel:
     """The network a run starts from: fresh weights from the seed, or the pre-trained ones."""
     config = job.config
     with torch.random.fork_rng(devices=[]):

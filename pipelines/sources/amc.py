@@ -8,9 +8,7 @@ from jaxtyping import Float
 
 from mpm_model.errors import InputError
 from pipelines.sources.asf import AcclaimSkeleton
-
-_FAULTS_SHOWN = 5
-"""How many faults of one file a message spells out; one broken export repeats itself thousandfold."""
+from pipelines.sources.number_text import refuse_text, to_numbers
 
 
 def parse_amc(text: str, skeleton: AcclaimSkeleton, *, where: str) -> tuple[dict[str, np.ndarray], bool]:
@@ -56,7 +54,7 @@ def _regular(lines: list[str], widths: dict[str, int]) -> dict[str, np.ndarray] 
             return None
     if words[::width] != [str(number) for number in range(int(words[0]), int(words[0]) + frames)]:
         return None
-    for name, column in columns.items():
+    for column in columns.values():
         words[column.start - 1 :: width] = ["0"] * frames
     try:
         values = np.array(list(map(float, words))).reshape(frames, width)
@@ -79,7 +77,7 @@ def _careful(lines: list[str], start: int, widths: dict[str, int], *, where: str
             frames.append((number, int(words[0]), {}))
             continue
         at = f"line {number}, frame {frames[-1][1]}"
-        name, numbers = words[0], [_number(word) for word in words[1:]]
+        name, numbers = words[0], to_numbers(words[1:])
         if name not in widths:
             faults.append(f"{at}: the skeleton has no moving bone {name!r}")
         elif name in frames[-1][2]:
@@ -95,20 +93,9 @@ def _careful(lines: list[str], start: int, widths: dict[str, int], *, where: str
     for (_, before, _), (number, frame, _) in pairwise(frames):
         if frame != before + 1:
             faults.append(f"line {number}: frame {frame} follows frame {before}")
-    if faults:
-        more = f"; and {len(faults) - _FAULTS_SHOWN} more" if len(faults) > _FAULTS_SHOWN else ""
-        raise InputError(
-            f"{where}: {'; '.join(faults[:_FAULTS_SHOWN])}{more}. "
-            "The file is cut or damaged, or belongs to another skeleton: fetch it again or leave it out"
-        )
+    advice = "The file is cut or damaged, or belongs to another skeleton: fetch it again or leave it out"
+    refuse_text(where, faults, advice=advice)
     return {name: np.array([channels[name] for _, _, channels in frames]) for name in widths}
-
-
-def _number(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        return math.nan
 
 
 def turning_channels(

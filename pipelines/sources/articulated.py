@@ -98,7 +98,9 @@ class ArticulatedMotion:
         return placed_m, turned
 
 
-def resampling(frames: int, *, from_hz: float, to_hz: float) -> tuple[Int[np.ndarray, "T"], Float[np.ndarray, "T"]]:
+def resampling(
+    frames: int, *, from_hz: float, to_hz: float
+) -> tuple[Int[np.ndarray, "T"], Float[np.ndarray, "T"]]:
     """Where the frames of another rate lie: the frame before each, and how far towards the next, 0 to 1.
 
     The first frame stays; the last lies at or before the last frame there is. Equal rates change nothing.
@@ -130,7 +132,9 @@ def conjugate(frame: Float[np.ndarray, "4"], rotations: Float[np.ndarray, "T 4"]
 
 
 def _slerp(
-    first: Float[np.ndarray, "*batch 4"], second: Float[np.ndarray, "*batch 4"], weight: Float[np.ndarray, "*batch"]
+    first: Float[np.ndarray, "*batch 4"],
+    second: Float[np.ndarray, "*batch 4"],
+    weight: Float[np.ndarray, "*batch"],
 ) -> Float[np.ndarray, "*batch 4"]:
     is_far = (first * second).sum(-1, keepdims=True) < 0  # a quaternion and its negative turn alike
     second = np.where(is_far, -second, second)

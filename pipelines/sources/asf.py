@@ -49,8 +49,8 @@ class AcclaimSkeleton:
 def parse_asf(text: str, *, where: str, unit_m: float | None = None) -> AcclaimSkeleton:
     """Read an ASF file's text.
 
-    Lengths count in units of which `length` says how many make an inch; `unit_m` overrides it. InputError names
-    the file and line.
+    Lengths count in units of which `length` says how many make an inch; `unit_m` overrides it. InputError
+    names the file and line.
     """
     sections = _sections(text)
     missing = [f":{name}" for name in ("units", "root", "bonedata", "hierarchy") if name not in sections]
@@ -136,7 +136,9 @@ def _order(word: str, where: str) -> str:
 
 def _root(lines: list[_Line], where: str, *, unit_m: float, to_rad: float) -> Bone:
     said = {words[0].lower(): (f"{where}, line {number}", words[1:]) for number, words in lines}
-    refuse(f"{where}, :root", [f"no {key}" for key in ("order", "position", "orientation") if key not in said])
+    refuse(
+        f"{where}, :root", [f"no {key}" for key in ("order", "position", "orientation") if key not in said]
+    )
     at, words = said["order"]
     channels = tuple(word.lower() for word in words)
     if sorted(channels) != ["rx", "ry", "rz", "tx", "ty", "tz"]:

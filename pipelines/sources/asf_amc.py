@@ -6,7 +6,7 @@ import numpy as np
 
 from mpm_model.errors import InputError
 from mpm_model.pose.skeletons import H36M_17
-from pipelines.sources.amc import turning_channels, parse_amc
+from pipelines.sources.amc import parse_amc, turning_channels
 from pipelines.sources.articulated import ArticulatedMotion, conjugate, quaternions
 from pipelines.sources.asf import AcclaimSkeleton, parse_asf
 from pipelines.sources.head import head_note
@@ -61,7 +61,8 @@ def read_motion(url: str, asf_url: str, *, options: ReadOptions) -> ArticulatedM
 def find_asf(url: str) -> str:
     """The skeleton that belongs to an AMC: in its folder, the longest part of its name up to a `_`.
 
-    `02_01.amc` finds `02.asf`, `HDM_bd_grabHighR_001_120.amc` finds `HDM_bd.asf`; a skeleton may end in `.gz`.
+    `02_01.amc` finds `02.asf`, `HDM_bd_grabHighR_001_120.amc` finds `HDM_bd.asf`; a skeleton may end in
+    `.gz`.
     """
     parts = stem(url).split("_")
     names = ["_".join(parts[:count]) for count in range(len(parts), 0, -1)]
@@ -83,7 +84,7 @@ def _text(url: str) -> str:
 def _assemble(
     skeleton: AcclaimSkeleton, values: dict[str, np.ndarray], *, is_degrees: bool, rate_hz: float
 ) -> ArticulatedMotion:
-    """Each bone turns by C M C^-1: M its angles about fixed axes in channel order, C the frame of its axis."""
+    """Each bone turns by C M C^-1: M its angles about fixed axes in channel order, C its axis's frame."""
     root, *bones = skeleton.bones
     vectors_m = {bone.name: bone.vector_m for bone in bones}
     tips = [bone for bone in bones if bone.name not in skeleton.parents]

@@ -25,6 +25,8 @@ UNITS_M = {
 """Units that BVH files are found in."""
 THIGH_RANGE_M = (0.30, 0.55)
 """Thighs a person may have; no two of the units above put the same thigh in it."""
+ADULT_THIGH_RANGE_M = (0.35, 0.50)
+"""Thighs an adult may have."""
 
 
 def read_bvh(url: str, *, rate_hz: float, options: ReadOptions) -> Recording:
@@ -72,21 +74,23 @@ def read_motion(url: str, *, options: ReadOptions) -> tuple[ArticulatedMotion, R
     unit_m = options.unit_m
     if unit_m is None:
         unit, unit_m = infer_unit_m(rest_bone_m(motion, rig, "hip", "knee"), where=url)
-        notes.append(f"a BVH file does not say its unit; {unit} taken, because of the thigh's length")
+        notes.append(f"a BVH file does not say its unit; {unit} taken, by the length of the thigh")
+    thigh_m = rest_bone_m(motion, rig, "hip", "knee") * unit_m
+    if not ADULT_THIGH_RANGE_M[0] <= thigh_m <= ADULT_THIGH_RANGE_M[1]:
+        notes.append(f"the thigh, {thigh_m:.2f} m, is not an adult's: the file may be scaled")
     return motion.scaled(unit_m), rig, up, notes
 
 
 def infer_unit_m(thigh: float, *, where: str) -> tuple[str, float]:
     """The unit, by name and in metres, in which a thigh of that many units is a person's."""
     low_m, high_m = THIGH_RANGE_M
-    fitting = [(name, unit_m) for name, unit_m in UNITS_M.items() if low_m <= thigh * unit_m <= high_m]
-    if len(fitting) != 1:
-        raise InputError(
-            f"{where}: cannot tell the unit: the thigh measures {thigh:g}, which is {low_m:.2f}-{high_m:.2f} m in "
-            f"{' and in '.join(name for name, _ in fitting) or 'none of ' + ', '.join(UNITS_M)}; "
-            "give the unit in metres with the option unit_m"
-        )
-    return fitting[0]
+    for name, unit_m in UNITS_M.items():
+        if low_m <= thigh * unit_m <= high_m:
+            return name, unit_m
+    raise InputError(
+        f"{where}: cannot tell the unit: the thigh measures {thigh:g}, which is {low_m:.2f}-{high_m:.2f} m "
+        f"in none of: {'; '.join(UNITS_M)}. Give the unit in metres with the option unit_m"
+    )
 
 
 def find_up(motion: ArticulatedMotion, rig: Rig, *, where: str) -> Up:
@@ -96,18 +100,18 @@ def find_up(motion: ArticulatedMotion, rig: Rig, *, where: str) -> Up:
     for up in Up:
         if standing @ up.axis > 0.8 * np.linalg.norm(standing):
             return up
-    direction = standing / max(float(np.linalg.norm(standing)), 1e-12)
+    x, y, z = standing / max(float(np.linalg.norm(standing)), 1e-12)
     raise InputError(
-        f"{where}: wanted a rest pose (the OFFSETs) that stands upright along y or z, but from ankles to head it "
-        f"points along ({direction[0]:.2f}, {direction[1]:.2f}, {direction[2]:.2f}); export it from a T-pose"
+        f"{where}: wanted a rest pose (the OFFSETs) that stands upright along y or z, but from ankles to "
+        f"head it points along ({x:.2f}, {y:.2f}, {z:.2f}); export it from a T-pose"
     )
 
 
 def move_root_from_its_offset(motion: ArticulatedMotion) -> ArticulatedMotion:
     """ReActIdle's quirk: the root's position counts from its OFFSET (0.66-0.95 m up), not from the origin.
 
-    In all of its 22 files the position stays within 0.4 m of zero, so taken as it stands it puts the feet a leg's
-    length under the floor; other joints' positions repeat their OFFSET, as is usual.
+    In all of its 22 files the position stays within 0.4 m of zero, so taken as it stands it puts the feet a
+    leg's length under the floor; other joints' positions repeat their OFFSET, as is usual.
     """
     root = motion.joints[0]
     paths_m = {**motion.paths_m, root: motion.paths_m[root] + motion.offsets_m[0]}
@@ -129,8 +133,9 @@ def lacks_bones(motion: ArticulatedMotion) -> bool:
 def restore_lost_bones(motion: ArticulatedMotion) -> ArticulatedMotion:
     """CMU's quirk in BVH: the common conversion gives the bones thorax and wrist no length.
 
-    In the ASF files the thorax is as long as the back's bone below it (within 4 %), and the wrist, which carries
-    on the radius, half as long as the radius. Without them the trunk is 0.12 m and the forearm 0.10 m short.
+    In 17 ASF files the thorax is as long as the back's bone below it (within 4.1 %), and the wrist, which
+    carries on the radius, half as long as the radius. Without them the trunk is 0.12 m and the forearm 0.10 m
+    short.
     """
     offsets_m = motion.offsets_m.copy()
     for joint, (below, times) in _LOST_BONES.items():
@@ -151,7 +156,11 @@ def _assemble(content: BvhText, *, rate_hz: float) -> ArticulatedMotion:
         if turning:
             axes = "".join(joint.channels[column][0].upper() for column in turning)
             rotations[:, place] = quaternions(axes, np.deg2rad(values[:, turning]))
-        moving = {"xyz".index(channel[0]): column for column, channel in enumerate(joint.channels) if channel.endswith("position")}
+        moving = {
+            "xyz".index(channel[0]): column
+            for column, channel in enumerate(joint.channels)
+            if channel.endswith("position")
+        }
         if moving:
             path = np.tile(joint.offset, (len(values), 1))
             path[:, list(moving)] = values[:, list(moving.values())]

@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mpm_model.errors import InputError
-
-_FAULTS_SHOWN = 5
+from pipelines.sources.number_text import refuse_text, to_number, to_numbers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -48,11 +47,15 @@ def parse_bvh(text: str, *, where: str) -> BvhText:
     if motion is None:
         raise InputError(f"{where}: wanted a line MOTION after the hierarchy, found none: the file is cut")
     joints = _hierarchy(lines[1:motion], where)
-    counts = [(number, line) for number, line in enumerate(lines[motion + 1 :], start=motion + 2) if line.strip()]
+    counts = [
+        (number, line) for number, line in enumerate(lines[motion + 1 :], start=motion + 2) if line.strip()
+    ]
     frames = int(_after("Frames:", counts[:1], where))
     frame_time_s = _after("Frame Time:", counts[1:2], where)
     if not (frames >= 1 and frame_time_s > 0):
-        raise InputError(f"{where}: wanted at least one frame and a positive frame time, got {frames}, {frame_time_s}")
+        raise InputError(
+            f"{where}: wanted at least one frame and a positive frame time, got {frames}, {frame_time_s}"
+        )
     channels = sum(len(joint.channels) for joint in joints)
     values = _values(counts[2:], frames=frames, channels=channels, where=where)
     decimals = len(counts[1][1].strip().partition(".")[2])
@@ -98,16 +101,20 @@ def _hierarchy(lines: list[str], where: str) -> tuple[BvhJoint, ...]:
         elif key == "}" and stack:
             stack.pop()
         elif key == "OFFSET" and stack:
-            offset = [_number(word) for word in words[1:]]
+            offset = to_numbers(words[1:])
             if len(offset) != 3 or not all(map(math.isfinite, offset)):
                 raise InputError(f"{at}: OFFSET wants three finite numbers, got {line.strip()!r}")
             stack[-1].offset = np.array(offset)
         elif key == "CHANNELS" and stack:
             stack[-1].channels = _channels(words[1:], at)
         else:
-            raise InputError(f"{at}: wanted ROOT, JOINT, End Site, OFFSET, CHANNELS or a brace, got {line.strip()!r}")
+            raise InputError(
+                f"{at}: wanted ROOT, JOINT, End Site, OFFSET, CHANNELS or a brace, got {line.strip()!r}"
+            )
     if stack or not joints:
-        raise InputError(f"{where}: the hierarchy ends inside {stack[-1].name if stack else 'itself'!r}: the file is cut")
+        raise InputError(
+            f"{where}: the hierarchy ends inside {stack[-1].name if stack else 'itself'!r}: the file is cut"
+        )
     if bare := [joint.name for joint in joints if joint.offset is None]:
         raise InputError(f"{where}: no OFFSET is given for {', '.join(bare)}")
     return tuple(
@@ -122,14 +129,17 @@ def _channels(words: list[str], at: str) -> tuple[str, ...]:
     known = {axis + kind for axis in "xyz" for kind in ("position", "rotation")}
     if words[:1] != [str(len(channels))] or not set(channels) <= known or len(set(channels)) != len(channels):
         raise InputError(
-            f"{at}: CHANNELS wants a count and as many of Xposition ... Zrotation, each once, got {' '.join(words)}"
+            f"{at}: CHANNELS wants a count and as many of Xposition ... Zrotation, each once, "
+            f"got {' '.join(words)}"
         )
     return channels
 
 
 def _after(label: str, lines: list[tuple[int, str]], where: str) -> float:
     for number, line in lines:
-        if line.strip().startswith(label) and math.isfinite(value := _number(line.strip().removeprefix(label))):
+        if line.strip().startswith(label) and math.isfinite(
+            value := to_number(line.strip().removeprefix(label))
+        ):
             return value
         raise InputError(f"{where}, line {number}: wanted '{label}' and a number, got {line.strip()[:60]!r}")
     raise InputError(f"{where}: wanted '{label}' after MOTION, found the end of the file: it is cut")
@@ -148,26 +158,8 @@ def _values(
         faults.insert(0, f"'Frames:' says {frames}, but {len(rows)} lines of motion follow")
     values = np.empty((0, channels))
     if not faults:
-        values = np.array(_numbers(list(chain.from_iterable(rows)))).reshape(frames, channels)
+        values = np.array(to_numbers(list(chain.from_iterable(rows)))).reshape(frames, channels)
         for frame, channel in np.argwhere(~np.isfinite(values)):
             faults.append(f"line {lines[frame][0]}: wanted finite numbers, got {rows[frame][channel]!r}")
-    if faults:
-        more = f"; and {len(faults) - _FAULTS_SHOWN} more" if len(faults) > _FAULTS_SHOWN else ""
-        raise InputError(
-            f"{where}: {'; '.join(faults[:_FAULTS_SHOWN])}{more}. The file is cut or damaged: fetch it again or leave it out"
-        )
+    refuse_text(where, faults, advice="The file is cut or damaged: fetch it again or leave it out")
     return values
-
-
-def _numbers(words: list[str]) -> list[float]:
-    try:
-        return list(map(float, words))
-    except ValueError:
-        return [_number(word) for word in words]
-
-
-def _number(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        return math.nan

@@ -47,5 +47,7 @@ class Recording:
         else:
             bad = ~np.isfinite(self.joints_world_m).all(axis=(1, 2))
             if bad.any():
-                faults.append(f"{bad.sum()} of {bad.size} frames hold NaN or infinity, first at frame {bad.argmax()}")
+                faults.append(
+                    f"{bad.sum()} of {bad.size} frames hold NaN or infinity, first at frame {bad.argmax()}"
+                )
         refuse(self.source, faults)

@@ -30,8 +30,8 @@ class Up(Enum):
 
 
 ADULT_LEG_M = 0.84
-"""Thigh and shin together of the adult to whom `head` gives its lengths: 0.491 of a stature of 1.71 m (Drillis and
-Contini 1966)."""
+"""Thigh and shin together of the adult to whom `head` gives its lengths: 0.491 of a stature of 1.71 m (Drillis
+and Contini 1966)."""
 
 
 _LIMBS = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
@@ -91,8 +91,8 @@ ACCLAIM = Rig(
     head="head.end",
     head_rise_m=0.0,
 )
-"""ASF files of CMU and HDM05. The bone called wrist is the far third of the forearm (it turns with the hand), so the
-wrist is where the hand begins. The head bone ends at the centre of the head band's markers."""
+"""ASF files of CMU and HDM05. The bone called wrist is the far third of the forearm (it turns with the hand), so
+the wrist is where the hand begins. The head bone ends at the centre of the head band's markers."""
 
 CMU_BVH = Rig(
     name="CMU BVH",
@@ -125,7 +125,7 @@ REACT_IDLE = Rig(
 """ReActIdle: no hands, the forearm ends at the wrist; the joint face stands for the centre of the head."""
 
 MOTION_BUILDER = replace(CMU_BVH, name="MotionBuilder or Mixamo", marks=("Hips",), wrist="{side}Hand")
-"""MotionBuilder, Vicon's exports and Mixamo (`mixamorig:LeftUpLeg`); the joint Head is where the neck ends."""
+"""MotionBuilder, Vicon's exports, Mixamo (`mixamorig:LeftUpLeg`); the joint Head is where the neck ends."""
 
 BIOVISION = Rig(
     name="Biovision",
@@ -186,14 +186,17 @@ def rest_bone_m(motion: ArticulatedMotion, rig: Rig, start: str, end: str) -> fl
     """Length of a limb's bone in the rest pose, such as hip to knee, mean of both sides."""
     native = rig.limbs
     bones_m = [
-        motion.rest_m[native[f"{side}_{end}"]] - motion.rest_m[native[f"{side}_{start}"]] for side in ("left", "right")
+        motion.rest_m[native[f"{side}_{end}"]] - motion.rest_m[native[f"{side}_{start}"]]
+        for side in ("left", "right")
     ]
     return float(np.linalg.norm(bones_m, axis=-1).mean())
 
 
 def spine_joint(motion: ArticulatedMotion, rig: Rig) -> str:
     """The joint between root and head that at rest is nearest to half way from hips to shoulders."""
-    ends_m = [motion.rest_m[native] for name, native in rig.limbs.items() if name.endswith(("hip", "shoulder"))]
+    ends_m = [
+        motion.rest_m[native] for name, native in rig.limbs.items() if name.endswith(("hip", "shoulder"))
+    ]
     trunk, joint = [], motion.parent_of[rig.head]
     while joint is not None:
         trunk.append(joint)
@@ -201,8 +204,10 @@ def spine_joint(motion: ArticulatedMotion, rig: Rig) -> str:
     return min(trunk, key=lambda name: float(np.linalg.norm(motion.rest_m[name] - np.mean(ends_m, axis=0))))
 
 
-def h36m_joints_world_m(motion: ArticulatedMotion, rig: Rig, *, up: Up) -> tuple[Float[np.ndarray, "T 17 3"], float]:
-    """Joints of Human3.6M-17 in world space, z up, float32; and by how much the head was turned up, in radians.
+def h36m_joints_world_m(
+    motion: ArticulatedMotion, rig: Rig, *, up: Up
+) -> tuple[Float[np.ndarray, "T 17 3"], float]:
+    """Joints of Human3.6M-17 in world space, z up, float32; and by how many radians the head was turned up.
 
     Thigh, shin, upper arm, forearm and the bones of the hips keep their length as far as the rig's do.
     """
@@ -211,7 +216,10 @@ def h36m_joints_world_m(motion: ArticulatedMotion, rig: Rig, *, up: Up) -> tuple
     joints_m = np.zeros((motion.frames, len(H36M_17), 3))
     for joint, native in {**rig.limbs, "spine": spine_joint(motion, rig)}.items():
         joints_m[:, H36M_17.index(joint)] = placed_m[:, motion.index(native)]
-    for joint, ends in (("pelvis", ("left_hip", "right_hip")), ("thorax", ("left_shoulder", "right_shoulder"))):
+    for joint, ends in (
+        ("pelvis", ("left_hip", "right_hip")),
+        ("thorax", ("left_shoulder", "right_shoulder")),
+    ):
         joints_m[:, H36M_17.index(joint)] = joints_m[:, H36M_17.select(*ends)].mean(axis=1)
     head = motion.index(rig.head)
     rest_left_m = motion.rest_m[rig.limbs["left_hip"]] - motion.rest_m[rig.limbs["right_hip"]]
@@ -224,5 +232,7 @@ def h36m_joints_world_m(motion: ArticulatedMotion, rig: Rig, *, up: Up) -> tuple
     scale = rest_leg_m(motion, rig) / ADULT_LEG_M
     centre_m = placed_m[:, head] + scale * rig.head_rise_m * head_up
     joints_m[:, nose] = place_on_head(centre_m, up=head_up, forward=forward, offset_m=NOSE_M, scale=scale)
-    joints_m[:, head_top] = place_on_head(centre_m, up=head_up, forward=forward, offset_m=HEAD_TOP_M, scale=scale)
+    joints_m[:, head_top] = place_on_head(
+        centre_m, up=head_up, forward=forward, offset_m=HEAD_TOP_M, scale=scale
+    )
     return joints_m.astype(np.float32), turn_rad

@@ -56,16 +56,16 @@ def name_bvh_take(url: str, *, rig: str) -> TakeName:
     return TakeName(dataset=folder_name(url), subject=name, action=UNKNOWN, name=name)
 
 
-def name_ui_prmd_take(url: str) -> TakeName | None:
-    """UI-PRMD: `m<exercise>_s<subject>_e<episode>_positions[_inc].txt`; None for any other name.
+def name_ui_prmd_take(url: str) -> TakeName:
+    """UI-PRMD: `m<exercise>_s<subject>_e<episode>_positions[_inc].txt`; `_inc` marks what was done wrongly.
 
-    `_inc` marks the exercise done wrongly.
+    Elsewhere the data set is the folder, and nothing says that two files show the same person.
     """
     found = re.fullmatch(r"(m\d\d)_(s\d\d)_(e\d\d)_positions(_inc)?", stem(url))
     if found is None:
-        return None
-    exercise, subject, episode, incorrect = found.groups()
-    action = f"{exercise}_incorrect" if incorrect else exercise
+        return TakeName(dataset=folder_name(url), subject=stem(url), action=UNKNOWN, name=stem(url))
+    exercise, subject, episode, incorrect = found.groups(default="")
+    action = f"{exercise} done wrongly" if incorrect else exercise
     return TakeName(
-        dataset="ui_prmd", subject=subject, action=action, name=f"{exercise}_{subject}_{episode}{incorrect or ''}"
+        dataset="ui_prmd", subject=subject, action=action, name=f"{exercise}_{subject}_{episode}{incorrect}"
     )

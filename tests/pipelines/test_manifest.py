@@ -53,7 +53,7 @@ def test_a_folder_that_holds_something_else_is_refused_and_named(tmp_path):
 
 def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "out").write_text("")
-    with pytest.raises(InputError, match="wanted a folder, .*out is a file"):
+    with pytest.raises(InputError, match=r"wanted a folder, .*out is a file"):
         claim_output(str(tmp_path / "out"), make_job())
 
 

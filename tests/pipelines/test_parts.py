@@ -1,4 +1,5 @@
 import os
+import sys
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 
 import pipelines.parts as parts_module
 from mpm_model.errors import InputError
@@ -33,7 +35,9 @@ def make_rows(inputs: Sequence[Input], *, killer: str | None = None, fault: str 
             raise ZeroDivisionError(item.url)
         number = int(item.url[-3:])
         if number % 5 == 4:
-            receipts.append(Receipt(url=item.url, size_bytes=item.size_bytes, status="bad", reason="cut short"))
+            receipts.append(
+                Receipt(url=item.url, size_bytes=item.size_bytes, status="bad", reason="cut short")
+            )
             continue
         text = np.full(2, item.url)
         windows.append(
@@ -84,13 +88,30 @@ def test_the_name_of_a_part_follows_its_inputs_and_the_configuration_alone():
 
 def test_rows_and_receipts_come_in_the_order_of_the_inputs(tmp_path, small_shards):
     run(tmp_path / "out", make_job([1] * 8))
-    assert read_windows(str(tmp_path / "out")).ids.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 10, 11, 12, 13, 14, 15]
+    assert read_windows(str(tmp_path / "out")).ids.tolist() == [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        7,
+        10,
+        11,
+        12,
+        13,
+        14,
+        15,
+    ]
 
 
 def test_a_bad_input_is_set_aside_by_name_and_the_rest_goes_on(tmp_path, small_shards):
     job = make_job([1] * 8)
     claim_output(str(tmp_path / "out"), job)
-    manifest = finish(str(tmp_path / "out"), job, make_parts(str(tmp_path / "out"), job, make_rows, progress=unseen))
+    manifest = finish(
+        str(tmp_path / "out"), job, make_parts(str(tmp_path / "out"), job, make_rows, progress=unseen)
+    )
     assert [(receipt.url, receipt.reason) for receipt in manifest.bad] == [("take004", "cut short")]
     assert (manifest.totals.rows, manifest.totals.sources) == (14, 8)
     assert [part.rows for part in manifest.parts] == [6, 4, 4]
@@ -105,7 +126,9 @@ def test_a_run_that_died_goes_on_and_ends_like_one_that_did_not(tmp_path, small_
     done = contents(died)
     assert len(done) == 3, "the job and two of three parts"
     seen = []
-    run(died, job, partial(make_rows, fault="take000"), progress=lambda *at: seen.append(at))  # must not be read again
+    run(
+        died, job, partial(make_rows, fault="take000"), progress=lambda *at: seen.append(at)
+    )  # must not be read again
     assert contents(died) == contents(tmp_path / "undisturbed")
     assert seen == [(3, 8), (6, 8), (8, 8)]
 
@@ -149,12 +172,15 @@ def test_small_work_starts_no_ray(tmp_path, small_shards, monkeypatch):
 
 @pytest.mark.ray
 class TestOnRay:
-    """Shards of one input, so that eight make eight tasks; `IN_PROCESS_BYTES` of 0 sends all of them to Ray."""
+    """Four shards of two inputs, all of them sent to Ray."""
 
     @pytest.fixture(autouse=True)
     def everything_on_ray(self, ray_session, monkeypatch):
         monkeypatch.setattr(parts_module, "IN_PROCESS_BYTES", 0)
         monkeypatch.setattr(parts_module, "SHARD_INPUTS", 2)
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
+        yield
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
 
     def test_parts_are_the_same_bytes_as_in_process(self, tmp_path, monkeypatch):
         run(tmp_path / "ray", make_job([1] * 8))

@@ -71,5 +71,5 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
 def test_a_text_file_is_refused(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("hello")
-    with pytest.raises(InputError, match="wanted a folder, .*notes.txt is a file"):
+    with pytest.raises(InputError, match=r"wanted a folder, .*notes\.txt is a file"):
         read_poses(str(path))

@@ -94,7 +94,7 @@ def test_a_table_without_rows_keeps_its_shapes():
 
 def test_a_tensor_of_another_shape_is_our_own_fault():
     with pytest.raises(ValueError, match=r"rows of shape \(17, 3\), got \(16, 3\)"):
-        build_table(poses_schema(METADATA).remove_metadata(), dict.fromkeys(FROZEN_POSES_COLUMNS, []) | {
+        build_table(poses_schema(METADATA).remove_metadata(), {name: [] for name in FROZEN_POSES_COLUMNS} | {
             "joints_rel_m": np.zeros((2, 16, 3))
         })  # fmt: skip
 

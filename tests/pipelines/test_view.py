@@ -13,6 +13,8 @@ from made_up_people import make_track
 
 from mpm_model.errors import InputError
 from mpm_model.pose.skeletons import H36M_17
+from pipelines.poses_table import write_poses
+from pipelines.schema import TableMetadata
 from pipelines.view import (
     STEP_M,
     STEP_PX,
@@ -21,6 +23,7 @@ from pipelines.view import (
     level,
     quantise,
     render,
+    run,
     short_names,
 )
 
@@ -176,6 +179,41 @@ def test_joints_that_are_not_finite_are_refused_by_frame():
 def test_no_tracks_make_no_page():
     with pytest.raises(InputError, match="at least one track"):
         render([])
+
+
+def test_a_page_is_written_from_a_poses_table(tmp_path):
+    metadata = TableMetadata(
+        config='{"checkpoint": "/home/ann/lifter", "mode": "fast"}', made_by="mpm lift, 1"
+    )
+    tracks = [make_track(frames=3, person="short"), make_track(), make_track(source="videos/cam2")]
+    poses = tmp_path / "poses.parquet"
+    poses.write_bytes(write_poses(tracks, metadata=metadata))
+    lines = run(str(poses), out=str(tmp_path / "deep" / "page.html"), about=["MPJPE 61 mm"])
+    page = (tmp_path / "deep" / "page.html").read_text()
+    assert "3 of 3 tracks" in lines[0]
+    assert "MPJPE 61 mm" in page
+    assert "<p>mpm lift, 1, checkpoint lifter, mode fast</p>" in page
+    assert "/home" not in page
+    assert [track["person"] for track in scene_of(page)["tracks"]] == ["0", "short", "0"], "longest first"
+
+    run(str(poses), out=str(tmp_path / "page.html"), sources=["cam2"])
+    assert scene_of((tmp_path / "page.html").read_text())["sources"] == ["cam2"]
+
+
+def test_a_source_that_is_not_there_is_refused_with_those_that_are(tmp_path):
+    poses = tmp_path / "poses.parquet"
+    metadata = TableMetadata(config="{}", made_by="a test")
+    poses.write_bytes(write_poses([make_track(), make_track(source="videos/cam2")], metadata=metadata))
+    with pytest.raises(InputError, match="wanted source 'cam3', got a table with cam1, cam2"):
+        run(str(poses), out=str(tmp_path / "page.html"), sources=["cam3", "cam1"])
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_a_table_without_poses_makes_no_page(tmp_path):
+    poses = tmp_path / "poses.parquet"
+    poses.write_bytes(write_poses([], metadata=TableMetadata(config="{}", made_by="a test")))
+    with pytest.raises(InputError, match=r"poses\.parquet: wanted poses to show"):
+        run(str(poses), out=str(tmp_path / "page.html"))
 
 
 def open_in_browser(page, tmp_path):

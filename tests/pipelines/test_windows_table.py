@@ -109,7 +109,7 @@ def test_an_unfinished_folder_is_refused(tmp_path):
 
 def test_a_folder_of_something_else_is_refused(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"")
-    with pytest.raises(InputError, match="folder that prepare wrote, found no _manifest.json in it"):
+    with pytest.raises(InputError, match=r"folder that prepare wrote, found no _manifest\.json in it"):
         read_windows(str(tmp_path))
 
 

@@ -78,7 +78,7 @@ def test_what_the_file_says_wins_over_the_options(write, person):
 
 def test_fractions_without_a_size_ask_for_it(write, person):
     path = write({"frames": [{"pose_landmarks": landmarks(person(BLAZEPOSE_33))}]})
-    with pytest.raises(InputError, match="give --image-size 1920x1080"):
+    with pytest.raises(InputError, match="say --image-size 1920x1080"):
         read(path)
 
 
