@@ -87,11 +87,15 @@ def describe_track(track: PoseTrack, quality: TrackQuality) -> list[str]:
     ]
     lines += text_table(["limb", "frames", "length m", "varies 3D", "2D", "3D/2D", "robust 3D", "2D"], rows)
     differences = ", ".join(f"{name} {percent(share)}" for name, share in quality.asymmetry.items())
-    lines.append(f"  left longer than right: {differences or 'not measured'}")
-    lines.append(
-        f"  jitter, mm per frame²: 3D {quality.jitter_3d_mm:.1f}, of it across the image "
-        f"{quality.jitter_3d_across_mm:.1f}; 2D input {quality.jitter_2d_mm:.1f}"
-    )
+    jitters = (quality.jitter_3d_mm, quality.jitter_3d_across_mm, quality.jitter_2d_mm)
+    lines += [
+        f"  left longer than right: {differences or 'not measured'}",
+        f"  laid over the image, the 3D misses the keypoints by {percent(quality.image_error)} of the "
+        "person's size",
+        "  jitter, mm per frame²: 3D {}, of it across the image {}; 2D input {}".format(
+            *("-" if np.isnan(jitter_mm) else f"{jitter_mm:.1f}" for jitter_mm in jitters)
+        ),
+    ]
     return [*lines, f"  {judge(quality)}"]
 
 
@@ -107,13 +111,16 @@ def judge(quality: TrackQuality) -> str:
 
 def summarise(qualities: Sequence[TrackQuality]) -> list[str]:
     """All tracks that could be measured, in one sentence."""
-    medians = [(q.median_variation(3), q.median_variation(2)) for q in qualities if q.limbs]
-    if not medians:
+    figures = [(q.median_variation(3), q.median_variation(2), q.image_error) for q in qualities if q.limbs]
+    if not figures:
         return ["quality: no track is long enough to measure"]
-    of_3d, of_2d = np.median(medians, axis=0)
+    less = sum(of_3d < of_2d for of_3d, of_2d, _ in figures)
+    of_3d, of_2d, error = np.median(figures, axis=0)
     return [
-        f"quality: limb lengths vary less in 3D than in the 2D input in {sum(a < b for a, b in medians)} of "
-        f"{count(len(medians), 'track')} measured; median {percent(of_3d)} against {percent(of_2d)}",
+        f"quality: limb lengths vary less in 3D than in the 2D input in {less} of "
+        f"{count(len(figures), 'track')} measured; median {percent(of_3d)} against {percent(of_2d)}; "
+        f"the 3D misses the keypoints by {percent(error)} of the person's size",
+        "(a pose that never moved would be steady, too, and miss them by far)",
         "varies: standard deviation over mean; robust: 1.4826 x median absolute deviation over median; "
         "2D: length in the image over the person's size, which is smoothed over a second",
     ]

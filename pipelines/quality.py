@@ -2,6 +2,8 @@
 
 Bones do not change their length, so what a limb's 3D length varies is error. The same limb in the image
 varies by foreshortening and by the detector's jitter: that is what the 3D would do if depth were ignored.
+Steadiness alone proves little, as a pose that never moves is perfectly steady: read it beside how well the
+3D, laid over the image, meets the 2D input, and how alike left and right are.
 """
 
 from collections.abc import Mapping
@@ -57,6 +59,8 @@ class TrackQuality:
     """By name (`left thigh`); without limbs that were seen in fewer than `MIN_FRAMES` frames."""
     asymmetry: Mapping[str, float]
     """Left minus right median length over their mean, by limb (`thigh`)."""
+    image_error: float
+    """How far the 3D, laid over the image, misses the seen keypoints: see the function of that name."""
     jitter_3d_mm: float
     """Mean length of the second difference of the joints, relative to the pelvis, in mm per squared frame."""
     jitter_3d_across_mm: float
@@ -100,6 +104,7 @@ def measure_quality(track: PoseTrack, *, skeleton: Skeleton = H36M_17) -> TrackQ
     return TrackQuality(
         limbs=limbs,
         asymmetry=asymmetry,
+        image_error=image_error(track.joints_rel_m[..., :2], track.keypoints_px, is_seen),
         jitter_3d_mm=jitter_3d_mm,
         jitter_3d_across_mm=jitter_3d_across_mm,
         jitter_2d_mm=jitter_2d_mm,
@@ -124,18 +129,48 @@ def person_size_px(
     return np.asarray(median_filter(spread_px, size=window, mode="nearest"))
 
 
+def image_error(
+    across_m: Float[np.ndarray, "N J 2"],
+    keypoints_px: Float[np.ndarray, "N J 2"],
+    is_seen: Bool[np.ndarray, "N J"],
+) -> float:
+    """Root mean square distance of the seen keypoints from the 3D's x and y, over the person's size.
+
+    The 3D is laid over each image by the scale and shift that fit best (scaled orthography, so perspective
+    within the body counts as error). Median over the frames with 6 seen keypoints or more; 0 is perfect, 1 as
+    bad as all joints in one point.
+    """
+    is_used = is_seen.sum(1) >= _MIN_KEYPOINTS
+    is_seen = is_seen[is_used]
+    image, body = _centred(keypoints_px[is_used], is_seen), _centred(across_m[is_used], is_seen)
+    size_of_image, size_of_body = np.square(image).sum((1, 2)), np.square(body).sum((1, 2))
+    common = (image * body).sum((1, 2))
+    has_size = (size_of_image > 0) & (size_of_body > 0)
+    if not has_size.any():
+        return float("nan")
+    # The best scale leaves 1 - cosine^2 of the square; a mirrored pose (negative scale) is no fit at all.
+    cosine = np.maximum(common[has_size], 0) / np.sqrt(size_of_image[has_size] * size_of_body[has_size])
+    return float(np.median(np.sqrt(np.maximum(1 - np.square(cosine), 0))))
+
+
 def step_s(track: PoseTrack) -> float:
     """Time between neighbouring frames: the median over the track; a second for a single frame."""
     return float(np.median(np.diff(track.time_s))) if len(track.time_s) > 1 else 1.0
 
 
+def _centred(
+    points: Float[np.ndarray, "N J C"], is_seen: Bool[np.ndarray, "N J"]
+) -> Float[np.ndarray, "N J C"]:
+    """The seen points relative to their mean; the others 0."""
+    points = np.where(is_seen[..., None], points, 0.0)
+    middle = points.sum(1, keepdims=True) / np.maximum(is_seen.sum(1), 1)[:, None, None]
+    return np.where(is_seen[..., None], points - middle, 0.0)
+
+
 def _spread(points: Float[np.ndarray, "N J C"], is_seen: Bool[np.ndarray, "N J"]) -> Float[np.ndarray, "N"]:
     """Root mean square distance of the seen points from their mean."""
-    weight = is_seen[..., None] / np.maximum(is_seen.sum(1), 1)[:, None, None]
-    points = np.where(is_seen[..., None], points, 0.0)
-    middle = (weight * points).sum(1, keepdims=True)
-    spread: np.ndarray = np.sqrt((weight * np.square(points - middle)).sum((1, 2)))
-    return spread
+    squares = np.square(_centred(points, is_seen)).sum((1, 2))
+    return np.asarray(np.sqrt(squares / np.maximum(is_seen.sum(1), 1)))
 
 
 def _measure_limb(lengths_m: np.ndarray, lengths_2d: np.ndarray) -> LimbQuality:

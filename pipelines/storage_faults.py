@@ -137,6 +137,7 @@ def _client_fault(error: BaseException) -> str:
     if isinstance(error, boto.NoRegionError):
         return f"no region is known ({said}); set AWS_DEFAULT_REGION"
     if isinstance(error, boto.HTTPClientError | boto.ConnectionError):
+        said = re.sub(r' URL: ".*"', "", said)
         return f"{_asked()} does not answer ({said}); {_GIVE_ENDPOINT}"
     return f"{_asked()} could not be used ({said}); check the AWS_* variables and ~/.aws"
 

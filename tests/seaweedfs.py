@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -93,11 +92,17 @@ def _run_once(weed: str, folder: Path) -> Iterator[S3Server | None]:
             stderr=log,
             start_new_session=True,
         )
+    # Kills the server when its pipe closes, so at the end of the block and also if the tests are killed.
+    end = subprocess.Popen(
+        ["sh", "-c", 'read -r _; kill -9 "-$0"', str(process.pid)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,
+        stderr=subprocess.DEVNULL,
+    )
     try:
-        yield server if _answers(server.endpoint, process) else None
+        with end:
+            yield server if _answers(server.endpoint, process) else None
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # asked politely it takes half a minute
         process.wait()
         for port in ports.values():
             for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):  # its place for them is fixed

@@ -157,8 +157,18 @@ def _bodies(url: str, content: Any) -> list[np.ndarray]:
                 f"{url}: pose_keypoints_2d must hold x, y, confidence in turn, got shape {body.shape}"
             )
         if len(body):  # a person known only by hands or face has no body
-            bodies.append(body)
+            bodies.append(_without_edge_points(body))
     return bodies
+
+
+def _without_edge_points(body: Float[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
+    """Hide keypoints on the image's first column or row: OpenPose puts there, with confidence, what it lost.
+
+    In the Pose2Sim sample six noses stand at x = 0 beside bodies that are 500 px away.
+    """
+    points = body.reshape(-1, 3)
+    points[(points[:, :2] == 0).any(axis=1), 2] = 0.0
+    return points.reshape(-1)
 
 
 def _choose_skeleton(source: Source, people_of: Mapping[int, np.ndarray], options: ReadOptions) -> Skeleton:

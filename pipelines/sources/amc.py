@@ -19,7 +19,7 @@ def parse_amc(text: str, skeleton: AcclaimSkeleton, *, where: str) -> tuple[dict
         are degrees. InputError names the line and frame of what is wrong.
     """
     lines = text.splitlines()
-    start = next((number for number, line in enumerate(lines) if line.strip().isdigit()), None)
+    start = next((number for number, line in enumerate(lines) if line.strip().isdecimal()), None)
     header = [line.split("#")[0].strip().upper() for line in lines[:start]]
     if start is None or any(line and not line.startswith(":") for line in header):
         raise InputError(
@@ -73,7 +73,7 @@ def _careful(lines: list[str], start: int, widths: dict[str, int], *, where: str
         words = line.split("#")[0].split()
         if not words:
             continue
-        if len(words) == 1 and words[0].isdigit():
+        if len(words) == 1 and words[0].isdecimal():
             frames.append((number, int(words[0]), {}))
             continue
         at = f"line {number}, frame {frames[-1][1]}"

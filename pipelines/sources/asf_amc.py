@@ -12,7 +12,7 @@ from pipelines.sources.asf import AcclaimSkeleton, parse_asf
 from pipelines.sources.head import head_note
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.recording import Recording
-from pipelines.sources.rigs import ACCLAIM, Up, h36m_joints_world_m
+from pipelines.sources.rigs import ACCLAIM, Up, find_rig, h36m_joints_world_m
 from pipelines.sources.take_names import name_acclaim_take, stem
 from pipelines.storage import exists, join, read_bytes
 
@@ -31,7 +31,8 @@ def read_asf_amc(url: str, *, rate_hz: float, options: ReadOptions) -> Recording
     notes = []
     if options.source_rate_hz is None:
         notes.append(f"an AMC file does not say its rate; {DEFAULT_RATE_HZ:g} Hz taken, as in CMU and HDM05")
-    joints_world_m, turn_rad = h36m_joints_world_m(motion.at_rate(rate_hz), ACCLAIM, up=Up.Y)
+    rig = find_rig(motion.joints, (ACCLAIM,), where=asf_url)
+    joints_world_m, turn_rad = h36m_joints_world_m(motion.at_rate(rate_hz), rig, up=Up.Y)
     notes.append(head_note(turn_rad))
     return Recording(
         joints_world_m=joints_world_m,

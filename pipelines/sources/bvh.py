@@ -11,7 +11,16 @@ from pipelines.sources.bvh_text import BvhText, parse_bvh
 from pipelines.sources.head import head_note
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.recording import Recording
-from pipelines.sources.rigs import CMU_BVH, REACT_IDLE, Rig, Up, find_rig, h36m_joints_world_m, rest_bone_m
+from pipelines.sources.rigs import (
+    BVH_RIGS,
+    CMU_BVH,
+    REACT_IDLE,
+    Rig,
+    Up,
+    find_rig,
+    h36m_joints_world_m,
+    rest_bone_m,
+)
 from pipelines.sources.take_names import name_bvh_take
 from pipelines.storage import read_bytes
 
@@ -59,7 +68,7 @@ def read_motion(url: str, *, options: ReadOptions) -> tuple[ArticulatedMotion, R
         the motion, its rig, its way up, and what had to be assumed.
     """
     content = parse_bvh(read_bytes(url).decode("latin-1"), where=url)
-    rig = find_rig(tuple(joint.name for joint in content.joints), where=url)
+    rig = find_rig(tuple(joint.name for joint in content.joints), BVH_RIGS, where=url)
     motion = _assemble(content, rate_hz=options.source_rate_hz or content.rate_hz)
     notes = []
     if rig == REACT_IDLE:

@@ -27,10 +27,10 @@ def place_on_head(
 def level_turn_rad(forward: Float[np.ndarray, "T 3"], *, trunk: Float[np.ndarray, "T 3"]) -> float:
     """How far the head's frame must be turned up so that the person looks level on the average of the take.
 
-    A head band slopes, and the head bone of a fitted skeleton leans as the neck does: 5 to 30 degrees in most
-    people of CMU and UI-PRMD, much the same in all takes of a person. The median over the frames in which the
-    trunk (pelvis to thorax) is within 30 degrees of upright takes that out; who looks at the floor throughout is
-    taken to look level. 0 when nobody is upright. World space, z up; `forward` has unit length.
+    A head band slopes, and the head bone of a fitted skeleton leans as the neck does: 5 to 30 degrees in
+    most people of CMU and UI-PRMD, much the same in all takes of a person. The median over the frames in
+    which the trunk (pelvis to thorax) is within 30 degrees of upright takes that out; who looks at the floor
+    throughout is taken to look level. 0 when nobody is upright. World space, z up; `forward` has unit length.
     """
     trunk_m = np.linalg.norm(trunk, axis=-1)
     is_upright = (trunk[:, 2] > _UPRIGHT_COSINE * trunk_m) & np.isfinite(forward).all(axis=-1)

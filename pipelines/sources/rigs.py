@@ -30,8 +30,8 @@ class Up(Enum):
 
 
 ADULT_LEG_M = 0.84
-"""Thigh and shin together of the adult to whom `head` gives its lengths: 0.491 of a stature of 1.71 m (Drillis
-and Contini 1966)."""
+"""Thigh and shin together of the adult to whom `head` gives its lengths: 0.491 of a stature of 1.71 m
+(Drillis and Contini 1966)."""
 
 
 _LIMBS = ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
@@ -91,8 +91,8 @@ ACCLAIM = Rig(
     head="head.end",
     head_rise_m=0.0,
 )
-"""ASF files of CMU and HDM05. The bone called wrist is the far third of the forearm (it turns with the hand), so
-the wrist is where the hand begins. The head bone ends at the centre of the head band's markers."""
+"""ASF files of CMU and HDM05. The bone called wrist is the far third of the forearm (it turns with the hand),
+so the wrist is where the hand begins. The head bone ends at the centre of the head band's markers."""
 
 CMU_BVH = Rig(
     name="CMU BVH",
@@ -163,15 +163,15 @@ BVH_RIGS = (REACT_IDLE, RIGIFY, CMU_BVH, MOTION_BUILDER, BIOVISION, SMPL)
 """Rigs that a BVH file may have, the more particular first."""
 
 
-def find_rig(joints: tuple[str, ...], *, where: str) -> Rig:
-    """The rig whose joints, all with the same prefix (`mixamorig:`) or none, are all there."""
-    for rig in BVH_RIGS:
+def find_rig(joints: tuple[str, ...], rigs: tuple[Rig, ...], *, where: str) -> Rig:
+    """The first rig whose joints, all with the same prefix (`mixamorig:`) or none, are all there."""
+    for rig in rigs:
         wanted = {*rig.limbs.values(), rig.head, *rig.marks}
         prefixes = [joint.removesuffix(rig.head) for joint in joints if joint.endswith(rig.head)]
         for prefix in prefixes:
             if {prefix + joint for joint in wanted} <= set(joints):
                 return rig.prefixed(prefix)
-    known = "; ".join(f"{rig.name}: {', '.join([*rig.limbs.values(), rig.head])}" for rig in BVH_RIGS)
+    known = "; ".join(f"{rig.name}: {', '.join([*rig.limbs.values(), rig.head])}" for rig in rigs)
     raise InputError(
         f"{where}: no known rig has these joints: {', '.join(joints)}. Rename them as in one of: {known}"
     )

@@ -121,6 +121,7 @@ def test_poses_are_told_track_by_track_with_their_quality(tmp_path):
     )
     assert "vary less in 3D than in the 2D input: median 0.0 % against" in text
     assert "less in 8 of 8 limbs" in text
+    assert "misses the keypoints by 0.0 % of the person's size" in text
     assert "no limb was seen in 10 frames or more" in text
     assert "in 1 of 1 track measured" in text
     thigh = next(line for line in lines if line.startswith("  left thigh"))

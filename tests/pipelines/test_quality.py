@@ -5,7 +5,7 @@ import pytest
 from made_up_people import make_track
 
 from mpm_model.pose.skeletons import H36M_17
-from pipelines.quality import measure_quality, person_size_px
+from pipelines.quality import image_error, measure_quality, person_size_px
 
 
 def test_limbs_of_constant_length_vary_only_in_the_image():
@@ -84,6 +84,34 @@ def test_jitter_does_not_reach_over_gaps():
     joints_rel_m[20:, 1:] += 0.5
     track = make_track(frames=40, joints_rel_m=joints_rel_m)
     assert measure_quality(replace(track, frames=frames, time_s=frames / 50)).jitter_3d_mm == 0.0
+
+
+def test_a_pose_whose_image_is_the_input_misses_nothing_whatever_its_scale_and_place():
+    track = make_track()
+    assert measure_quality(track).image_error == pytest.approx(0, abs=1e-3)
+    moved = replace(track, joints_rel_m=0.3 * track.joints_rel_m + np.float32(2.0))
+    assert measure_quality(moved).image_error == pytest.approx(0, abs=1e-3)
+
+
+def test_a_pose_that_never_moves_is_steady_and_misses_the_input():
+    track = make_track()
+    frozen = replace(track, joints_rel_m=np.repeat(track.joints_rel_m[12:13], 60, axis=0))
+    quality = measure_quality(frozen)
+    assert quality.steadier_limbs == 8
+    assert quality.image_error > 0.05
+
+
+def test_a_pose_upside_down_misses_the_input_wholly():
+    track = make_track(frames=20)
+    upside_down = replace(track, joints_rel_m=track.joints_rel_m * np.float32([-1, -1, 1]))
+    assert measure_quality(upside_down).image_error == 1.0
+
+
+def test_the_image_error_is_the_distance_over_the_size():
+    across_m = np.array([[[-1, 0], [1, 0], [-1, 0], [1, 0], [-1, 0], [1, 0]]], dtype=float)
+    keypoints_px = across_m + np.array([[[0, 1], [0, 1], [0, -1], [0, -1], [0, 0], [0, 0]]])
+    # The squares off the line add up to 4, all squares to 10; the best scale is 1.
+    assert image_error(across_m, keypoints_px, np.ones((1, 6), dtype=bool)) == pytest.approx(np.sqrt(4 / 10))
 
 
 def test_joints_that_nobody_saw_take_no_part():

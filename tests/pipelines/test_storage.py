@@ -437,3 +437,11 @@ def test_workers_get_the_variables_that_lead_to_the_storage(monkeypatch: pytest.
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     }
+
+
+@pytest.mark.ray
+def test_a_worker_of_ray_reaches_the_same_bucket(ray_session: None, s3_bucket: str) -> None:
+    import ray
+
+    ray.get(ray.remote(storage.write_once).remote(f"{s3_bucket}/from-a-worker", b"x"))
+    assert storage.read_bytes(f"{s3_bucket}/from-a-worker") == b"x"
