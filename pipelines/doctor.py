@@ -6,13 +6,13 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from mpm_model.errors import InputError
 from pipelines import storage
-from pipelines.doctor_machine import Check, check_machine, gigabytes
+from pipelines.doctor_machine import DISTRIBUTION, Check, check_machine, gigabytes
 from pipelines.text_table import count
 
 PROBE_BYTES = 8_000_000
@@ -50,17 +50,14 @@ def run(*, storage_url: str | None = None, start_ray: bool = False) -> DoctorRep
     """Look at this machine; at a storage if a URL is given; at a running Ray if asked.
 
     Seconds without `start_ray`. With it Ray is started here, or the cluster that RAY_ADDRESS names is joined,
-    and runs one task. Nothing is left behind.
+    and a worker runs a task and tries the storage too. Nothing is left behind.
     """
-    checks = [
-        *check_machine(),
-        _check_ray(),
-        *_check_cluster(),
-    ]
-    if start_ray:
-        checks.append(_check_running_ray())
+    ray_itself = _check_ray()
+    checks = [*check_machine(), ray_itself, *_check_cluster()]
     if storage_url is not None:
         checks.append(_check_storage(storage_url))
+    if start_ray and ray_itself.status == "ok":
+        checks += _check_running_ray(storage_url)
     return DoctorReport(tuple(checks))
 
 
@@ -89,7 +86,7 @@ def _check_cluster() -> Iterator[Check]:
         yield Check(name="cluster", status="ok", found=f"somebody listens at {address}")
 
 
-def _check_running_ray() -> Check:
+def _check_running_ray(storage_url: str | None) -> list[Check]:
     import ray
 
     from pipelines.ray_session import ensure_ray
@@ -98,21 +95,30 @@ def _check_running_ray() -> Check:
     begun_s = time.monotonic()
     try:
         ensure_ray()
-    except InputError as error:
-        return Check(name="running ray", status="fail", found=str(error))
-    try:
-        ray.get(ray.remote(os.getpid).remote())
+        host = ray.get(ray.remote(_name_host).remote())
         seconds = time.monotonic() - begun_s
         resources = ray.cluster_resources()
-        nodes = [node for node in ray.nodes() if node["Alive"]]
+        nodes = count(sum(node["Alive"] for node in ray.nodes()), "node")
+        checks = [] if storage_url is None else [ray.get(ray.remote(_check_storage).remote(storage_url))]
+    except InputError as error:
+        return [Check(name="running ray", status="fail", found=str(error))]
+    except ray.exceptions.RayError as error:
+        words = str(error).strip().splitlines()[-1]
+        advice = f"install the same {DISTRIBUTION} on every node"
+        return [Check(name="running ray", status="fail", found=f"a task failed: {words}", advice=advice)]
     finally:
         if not was_running:
             ray.shutdown()
     found = (
-        f"{count(len(nodes), 'node')}, {resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs, "
-        f"{gigabytes(resources.get('memory', 0))}; a task ran within {seconds:.1f} s"
+        f"{nodes}, {resources.get('CPU', 0):g} CPUs, {resources.get('GPU', 0):g} GPUs, "
+        f"{gigabytes(resources.get('memory', 0))}; a task ran on {host} within {seconds:.1f} s"
     )
-    return Check(name="running ray", status="ok", found=found)
+    running = Check(name="running ray", status="ok", found=found)
+    return [running, *(replace(check, name=f"{check.name} from a worker") for check in checks)]
+
+
+def _name_host() -> str:
+    return socket.gethostname()
 
 
 def _check_storage(url: str) -> Check:

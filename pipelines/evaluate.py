@@ -181,9 +181,9 @@ def _lifting(checkpoint: Checkpoint, windows: Windows) -> tuple[tuple[Row, ...],
         Row(
             name=name,
             scores={
-                "MPJPE mm": MM_PER_M * total[0] / total[2],
-                "P-MPJPE mm": MM_PER_M * total[1] / total[2],
-                "MPJVE mm/frame": MM_PER_M * total[3] / total[4],
+                "MPJPE mm": float(MM_PER_M * total[0] / total[2]),
+                "P-MPJPE mm": float(MM_PER_M * total[1] / total[2]),
+                "MPJVE mm/frame": float(MM_PER_M * total[3] / total[4]),
             },
         )
         for name, total in totals.items()

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import posixpath
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -20,7 +19,15 @@ from pipelines import storage
 from pipelines.detections.common_skeleton import to_h36m_17
 from pipelines.detections.registry import ReadOptions, Source, find_sources, read_source
 from pipelines.detections.track import Track
-from pipelines.manifest import Input, Job, Manifest, Receipt, claim_output, read_manifest
+from pipelines.manifest import (
+    Input,
+    Job,
+    Manifest,
+    Receipt,
+    claim_output,
+    describe_receipts,
+    read_manifest,
+)
 from pipelines.parts import PartResult, Progress, abandon, finish, make_parts, unseen
 from pipelines.poses_table import PoseTrack, poses_to_table
 from pipelines.schema import TableMetadata, made_by
@@ -89,15 +96,7 @@ class LiftSummary:
             f"{self.out}: {done}; {totals.rows:,} poses of {totals.people:,} people in "
             f"{totals.sources - totals.bad:,} of {totals.sources:,} videos"
         ]
-        notes = Counter(note for receipt in self.manifest.sources for note in receipt.notes)
-        lines += [
-            f"  {note}" + (f" ({count:,} videos)" if count > 1 else "")
-            for note, count in sorted(notes.items())
-        ]
-        for receipt in self.manifest.bad:
-            reason = str(receipt.reason)
-            lines.append(f"  bad: {reason if receipt.url in reason else f'{receipt.url}: {reason}'}")
-        return lines
+        return lines + describe_receipts(self.manifest.sources)
 
 
 def run(

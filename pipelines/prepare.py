@@ -3,8 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +12,15 @@ import numpy as np
 from mpm_model.errors import InputError, refuse
 from mpm_model.pose.windows import window_starts
 from pipelines import storage
-from pipelines.manifest import MANIFEST, Input, Job, Manifest, Receipt, claim_output, read_manifest
+from pipelines.manifest import (
+    Input,
+    Job,
+    Manifest,
+    Receipt,
+    claim_output,
+    describe_receipts,
+    read_manifest,
+)
 from pipelines.parts import PartResult, Progress, abandon, finish, make_parts, unseen
 from pipelines.schema import TableMetadata, made_by
 from pipelines.sources.held_out import is_held_out
@@ -22,9 +28,6 @@ from pipelines.sources.options import ReadOptions
 from pipelines.sources.recording import Recording
 from pipelines.sources.registry import READERS, find_takes
 from pipelines.windows_table import Windows, window_id, windows_to_table
-
-BAD_SHOWN = 20
-"""Bad inputs that the command names; the manifest names all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,24 +101,7 @@ class PrepareSummary:
         if totals.dropped:
             reasons = ", ".join(f"{reason} {count:,}" for reason, count in totals.dropped.items())
             lines.append(f"  dropped: {reasons}")
-        lines += [f"  assumed for {count:,}: {note}" for note, count in self._notes().items()]
-        for receipt in self.manifest.bad[:BAD_SHOWN]:
-            reason = str(receipt.reason)
-            lines.append(f"  bad: {reason if receipt.url in reason else f'{receipt.url}: {reason}'}")
-        if totals.bad > BAD_SHOWN:
-            lines.append(f"  bad: {totals.bad - BAD_SHOWN:,} more, all named in {self.out}/{MANIFEST}")
-        return lines
-
-    def _notes(self) -> dict[str, int]:
-        """What readers assumed, and for how many recordings; notes that differ in numbers alone are one."""
-        variants: dict[str, Counter[str]] = {}
-        for receipt in self.manifest.sources:
-            for note in receipt.notes:
-                variants.setdefault(re.sub(r"-?\d+(\.\d+)?", "...", note), Counter())[note] += 1
-        return {
-            (next(iter(notes)) if len(notes) == 1 else general): notes.total()
-            for general, notes in sorted(variants.items())
-        }
+        return lines + describe_receipts(self.manifest.sources)
 
 
 def run(

@@ -119,9 +119,7 @@ def describe_files(urls: Sequence[str]) -> dict[str, FileStamp]:
                 if entry["type"] != "directory":
                     entries[join(folder, posixpath.basename(entry["name"]))] = filesystem, entry
     if missing := [url for url in urls if url not in entries]:
-        raise InputError(
-            f"{missing[0]}: no such file" + f", nor {len(missing) - 1} more" * (len(missing) > 1)
-        )
+        raise InputError(f"{missing[0]}: no such file ({len(missing)} of {len(urls)} files are missing)")
     return {url: _stamp(*entries[url]) for url in urls}
 
 
@@ -242,7 +240,13 @@ def publish_folder(local: Path, url: str, *, last: str) -> None:
         raise ValueError(f"{local} has no file {last}, which was to commit it")
     remove(join(url, last))
     for name in sorted(names, key=lambda name: (name == last, name)):
-        _publish_file(local / name, join(url, name))
+        filesystem, path = open_filesystem(join(url, name))
+        with storage_errors(join(url, name)):
+            if isinstance(filesystem, LocalFileSystem):
+                storage_disk.copy_whole(local / name, Path(path))
+            else:
+                limit = storage_s3.time_limit(filesystem, (local / name).stat().st_size)
+                filesystem.put_file(str(local / name), path, **limit)
 
 
 def arrow_filesystem(url: str) -> tuple[Any, str]:
@@ -277,15 +281,11 @@ def _info(filesystem: Any, path: str) -> dict[str, Any] | None:
 
 def _files_below(filesystem: Any, path: str) -> list[str]:
     """Paths of the files below a folder, or the path itself if it is a file; no hidden ones, no markers."""
-    entries = filesystem.find(path, detail=True)
-    folders = {posixpath.dirname(name.rstrip("/")) for name in entries}
     return [
         name
-        for name, entry in entries.items()
-        if entry["type"] != "directory"
-        and not name.endswith("/")
-        and not (entry["size"] == 0 and name in folders)
-        and not any(part.startswith(".") for part in name[len(path) :].split("/"))
+        for name, entry in filesystem.find(path, detail=True).items()
+        if entry["type"] != "directory" and not name.endswith("/")
+        if not any(part.startswith(".") for part in name[len(path) :].split("/"))
     ]
 
 
@@ -295,12 +295,3 @@ def _stamp(filesystem: Any, entry: dict[str, Any]) -> FileStamp:
         return FileStamp(status.st_size, str(status.st_mtime_ns))
     version = entry.get("ETag") or filesystem.modified(entry["name"])
     return FileStamp(int(entry["size"]), str(version).strip('"'))
-
-
-def _publish_file(local: Path, url: str) -> None:
-    filesystem, path = open_filesystem(url)
-    with storage_errors(url):
-        if isinstance(filesystem, LocalFileSystem):
-            storage_disk.copy_whole(local, Path(path))
-        else:
-            filesystem.put_file(str(local), path, **storage_s3.time_limit(filesystem, local.stat().st_size))

@@ -15,6 +15,7 @@ from pipelines import parts_on_ray
 from pipelines.manifest import JOB, Input, Job, Receipt, claim_output
 from pipelines.parts import PartResult, abandon, finish, make_parts, plan_shards, unseen
 from pipelines.schema import TableMetadata
+from pipelines.storage import list_names, read_bytes
 from pipelines.windows_table import Windows, read_windows, windows_to_table
 
 METADATA = TableMetadata(config="{}", made_by="a test")
@@ -162,6 +163,15 @@ def test_an_abandoned_job_leaves_nothing_but_what_is_not_its_own(tmp_path, small
         abandon(str(out), job)
     assert not (tmp_path / "alone").exists()
     assert list(contents(tmp_path / "shared")) == ["notes.txt"]
+
+
+def test_parts_in_a_bucket_are_those_on_disk(tmp_path, small_shards, s3_bucket):
+    job, out = make_job([1] * 8), f"{s3_bucket}/out"
+    run(tmp_path / "out", job)
+    assert claim_output(out, job) == "new"
+    finish(out, job, make_parts(out, job, make_rows, progress=unseen))
+    assert claim_output(out, job) == "done"
+    assert {name: read_bytes(f"{out}/{name}") for name in list_names(out)} == contents(tmp_path / "out")
 
 
 def test_small_work_starts_no_ray(tmp_path, small_shards, monkeypatch):

@@ -1,7 +1,7 @@
 """A made-up person in T-pose, as ASF/AMC and as BVH, of round measures.
 
-Metres, y up, facing +z, left at +x: hips 0.1 aside of the root, thigh 0.40, shin 0.45, shoulders 0.2 aside and 0.5
-above the root, upper arm 0.30, forearm 0.25, head joint 0.6 above the root.
+Metres, y up, facing +z, left at +x: hips 0.1 aside of the root, thigh 0.40, shin 0.45, shoulders 0.2 aside
+and 0.5 above the root, upper arm 0.30, forearm 0.25, head joint 0.6 above the root.
 """
 
 import numpy as np
@@ -97,10 +97,16 @@ def amc_text(
 
 
 def bvh_text(
-    frames: list[dict[str, str]], *, scale: float = 1.0, prefix: str = "", order: str = "ZXY", z_up: bool = False,
-    moving: tuple[str, ...] = (), frame_time: str = "0.020000",
-) -> str:  # fmt: skip
-    """The person as a BVH in units of 1/scale metres: each frame gives channels of some joints, others rest."""
+    frames: list[dict[str, str]],
+    *,
+    scale: float = 1.0,
+    prefix: str = "",
+    order: str = "ZXY",
+    z_up: bool = False,
+    moving: tuple[str, ...] = (),
+    frame_time: str = "0.020000",
+) -> str:
+    """The person as a BVH, `scale` units to the metre: frames give channels of some joints, others rest."""
     rotations = " ".join(f"{axis}rotation" for axis in order)
     lines: list[str] = ["HIERARCHY"]
 

@@ -27,8 +27,9 @@ def read_joints(url, rate_hz=50.0, **options):
 def test_the_rest_pose_stands_with_z_up_and_its_left_at_x(take):
     joints_m = read_joints(take(bvh_text([{}])))
     expected_m = {
-        "pelvis": (0, 0, 0), "left_hip": (0.1, 0, 0), "left_knee": (0.1, 0, -0.4), "left_ankle": (0.1, 0, -0.85),
-        "right_knee": (-0.1, 0, -0.4), "spine": (0, 0, 0.25), "thorax": (0, 0, 0.5), "left_shoulder": (0.2, 0, 0.5),
+        "pelvis": (0, 0, 0), "left_hip": (0.1, 0, 0), "left_knee": (0.1, 0, -0.4),
+        "left_ankle": (0.1, 0, -0.85), "right_knee": (-0.1, 0, -0.4), "spine": (0, 0, 0.25),
+        "thorax": (0, 0, 0.5), "left_shoulder": (0.2, 0, 0.5),
         "left_elbow": (0.5, 0, 0.5), "left_wrist": (0.75, 0, 0.5), "right_wrist": (-0.75, 0, 0.5),
     }  # fmt: skip
     for joint, place_m in expected_m.items():
@@ -73,8 +74,15 @@ def test_a_rig_that_stands_along_z_is_not_turned(take):
 
 
 @pytest.mark.parametrize(
-    ("units_per_m", "unit"), [(1, "metre"), (100, "centimetre"), (1000, "millimetre"), (1 / 0.0254, "inch"), (0.45 / 0.0254, "1/0.45 inch")]
-)  # fmt: skip
+    ("units_per_m", "unit"),
+    [
+        (1, "metre"),
+        (100, "centimetre"),
+        (1000, "millimetre"),
+        (1 / 0.0254, "inch"),
+        (0.45 / 0.0254, "1/0.45 inch"),
+    ],
+)
 def test_the_unit_follows_from_the_thigh_and_is_noted(take, units_per_m, unit):
     recording = read_bvh(take(bvh_text([{}], scale=units_per_m)), rate_hz=50, options=ReadOptions())
     assert any(f"{unit}" in note and "does not say its unit" in note for note in recording.notes)
@@ -135,14 +143,13 @@ def reactidle_text(frames: list[str]) -> str:
         return "\n".join([f"{kind} {name}", "{", f"OFFSET {offset}", channels, *children, "}"])
 
     end = "End Site\n{\nOFFSET 0.2 0 0\n}"
-    legs = [
-        joint("JOINT", f"thigh.{side}", f"{x} 0 0", joint("JOINT", f"shin.{side}", "0 -0.4 0", joint("JOINT", f"foot.{side}", "0 -0.4 0", end)))
-        for side, x in (("L", 0.1), ("R", -0.1))
-    ]  # fmt: skip
-    arms = [
-        joint("JOINT", f"shoulder.{side}", "0 0.25 0", joint("JOINT", f"upper_arm.{side}", f"{x} 0 0", joint("JOINT", f"forearm.{side}", f"{x} 0 0", end)))
-        for side, x in (("L", 0.2), ("R", -0.2))
-    ]  # fmt: skip
+    legs, arms = [], []
+    for side, sign in (("L", 1), ("R", -1)):
+        shin = joint("JOINT", f"shin.{side}", "0 -0.4 0", joint("JOINT", f"foot.{side}", "0 -0.4 0", end))
+        legs.append(joint("JOINT", f"thigh.{side}", f"{0.1 * sign} 0 0", shin))
+        forearm = joint("JOINT", f"forearm.{side}", f"{0.2 * sign} 0 0", end)
+        upper_arm = joint("JOINT", f"upper_arm.{side}", f"{0.2 * sign} 0 0", forearm)
+        arms.append(joint("JOINT", f"shoulder.{side}", "0 0.25 0", upper_arm))
     face = joint("JOINT", "neck", "0 0.25 0", joint("JOINT", "face", "0 0.2 0", end))
     spine = joint("JOINT", "spine", "0 0 0", joint("JOINT", "spine.001", "0 0.25 0", face, *arms))
     pelvis = [joint("JOINT", f"pelvis.{side}", "0 0 0", end) for side in "LR"]
@@ -175,24 +182,24 @@ LAST = GOOD.rstrip("\n").rindex("\n") + 1
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (GOOD.replace("Frames: 3", "Frames: 4"), r"'Frames:' says 4, but 3 lines of motion follow.*fetch it again"),
+        (GOOD.replace("Frames: 3", "Frames: 4"), r"'Frames:' says 4, but 3 lines of motion .*fetch it again"),
         (GOOD[:LAST], r"'Frames:' says 3, but 2 lines"),
-        (GOOD[:-3], r"line \d+: wanted 51 numbers, one for each channel, got 50"),
+        (GOOD[:-3], r"line \d+: wanted 51 numbers, .*got 50"),
         (GOOD[:LAST] + GOOD[LAST:].replace("0", "nan", 1), r"line \d+: wanted finite numbers, got 'nan"),
         (GOOD[:LAST] + GOOD[LAST:].replace("0", "zero", 1), r"line \d+: wanted finite numbers, got 'zero"),
-        (GOOD.replace("Frames: 3", "Frames: many"), r"line \d+: wanted 'Frames:' and a number, got 'Frames: many'"),
+        (GOOD.replace("Frames: 3", "Frames: many"), r"line \d+: wanted 'Frames:' and a number"),
         (GOOD.replace("Frame Time: 0.020000", "Frame Time: 0"), r"positive frame time"),
         (GOOD[: GOOD.index("MOTION")], r"wanted a line MOTION"),
         (GOOD[: GOOD.index("Frame Time")], r"wanted 'Frame Time:' after MOTION, found the end of the file"),
         (GOOD.replace("OFFSET 0.100000", "OFFSET x", 1), r"line \d+: OFFSET wants three finite numbers"),
         (GOOD.replace("CHANNELS 6", "CHANNELS 5", 1), r"line 5: CHANNELS wants a count"),
         (GOOD.replace("Zrotation", "Wrotation", 1), r"line 5: CHANNELS wants a count"),
-        (GOOD.replace("JOINT LeftLeg", "JOINT Spine", 1), r"every joint needs a name of its own, got 'Spine'"),
-        (GOOD.replace("JOINT LeftLeg", "BONE LeftLeg", 1), r"wanted ROOT, JOINT, End Site, .*got 'BONE LeftLeg'"),
+        (GOOD.replace("JOINT LeftLeg", "JOINT Spine", 1), r"a name of its own, got 'Spine'"),
+        (GOOD.replace("JOINT LeftLeg", "BONE LeftLeg", 1), r"wanted ROOT, JOINT, .*got 'BONE LeftLeg'"),
         (GOOD.replace("JOINT LeftUpLeg", "ROOT LeftUpLeg", 1), r"wanted one ROOT that holds all joints"),
         (GOOD.replace("}\nMOTION", "MOTION"), r"the hierarchy ends inside 'Hips'"),
-        (GOOD.replace("RightForeArm", "Tentacle"), r"no known rig has these joints: Hips, .*Tentacle.*Rename them as in one of"),
-        (GOOD.replace("OFFSET 0.000000 0.100000 0.000000", "OFFSET 3 0.1 0"), r"rest pose .* stands upright along y or z"),
+        (GOOD.replace("RightForeArm", "Tentacle"), r"no known rig .*Tentacle.*Rename them"),
+        (GOOD.replace("OFFSET 0.000000 0.100000 0.000000", "OFFSET 3 0.1 0"), r"rest pose .* upright"),
         ("1\nroot 0 0 0\n", r"wanted a BVH file, which begins with HIERARCHY, got '1'"),
         ("", r"wanted a BVH file, .* got an empty file"),
     ],

@@ -69,6 +69,7 @@ def test_options_that_mean_nothing_are_refused(options, message):
 
 
 def test_importing_the_registry_loads_no_scipy_and_no_torch():
-    code = "import sys, pipelines.sources.registry; print([m for m in ('scipy', 'torch', 'ray') if m in sys.modules])"
+    heavy = "[name for name in ('scipy', 'torch', 'ray') if name in sys.modules]"
+    code = f"import sys, pipelines.sources.registry; print({heavy})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
