@@ -19,7 +19,7 @@ Say = Callable[..., None]
 MARKER = "demo.json"
 """Makes the folder ours; holds the figures at the end."""
 STAGES = 7
-WINDOW_FRAMES, HOP_FRAMES, RATE_HZ = 27, 9, 25.0
+WINDOW_FRAMES, HOP_FRAMES, RATE_HZ = 27, 3, 25.0
 """About a second at a rate at which people still move little between frames: small enough for two cores."""
 READERS = {"cmu": "asf_amc", "ui_prmd": "ui_prmd"}
 """Data sets of the sample, and who reads them."""

@@ -161,7 +161,7 @@ _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def describe_receipts(receipts: Sequence[Receipt]) -> list[str]:
-    """Lines of a summary: what readers assumed (notes that differ in numbers are one), which inputs are bad."""
+    """Lines of a summary: what readers assumed (notes that differ in numbers are one), bad inputs."""
     variants: dict[str, Counter[str]] = {}
     for receipt in receipts:
         for note in receipt.notes:

@@ -3,6 +3,7 @@
 import logging
 import os
 import secrets
+import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 
 LEAST_CPUS = 4
 """Logical CPUs of an embedded Ray: with fewer, a pool of actors can starve the reads that feed it."""
+ANSWER_TIMEOUT_S = 10.0
+"""How long a cluster may take to answer."""
 
 _QUIET_AND_QUICK = {
     "RAY_DATA_USE_DATASOURCE_V2": "0",  # the new reader waits seconds before each first batch
@@ -54,6 +57,7 @@ def ensure_ray(*, cpus: int | None = None) -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     is_own = {"num_cpus": max(LEAST_CPUS, cpus or os.cpu_count() or 1), "include_dashboard": False}
     try:
+        _knock(address)
         ray.init(
             address,
             **(is_own if address == "local" else {}),
@@ -61,11 +65,18 @@ def ensure_ray(*, cpus: int | None = None) -> None:
             logging_level=logging.ERROR,
             runtime_env={"env_vars": settings | storage_environment()},
         )
-    except ConnectionError as error:
+    except (ConnectionError, TimeoutError, socket.gaierror) as error:
         raise InputError(
             f"RAY_ADDRESS={address}: no Ray cluster answers there; start it, correct the address, "
             "or unset RAY_ADDRESS to run on this machine alone"
         ) from error
+
+
+def _knock(address: str) -> None:
+    """Find out within seconds whether somebody listens at host:port; Ray itself would ask for minutes."""
+    host, _, port = address.rpartition(":")
+    if port.isdigit() and "://" not in address:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_TIMEOUT_S).close()
 
 
 def quiet_ray_data(context: "DataContext") -> None:

@@ -37,8 +37,12 @@ def copy_whole(source: Path, path: Path) -> None:
 def check_writable(folder: Path) -> None:
     """Raise the OSError that writing below `folder` would meet; the folder need not be there yet."""
     nearest = next(place for place in (folder, *folder.parents) if place.exists())
-    with tempfile.TemporaryFile(dir=nearest):
-        pass
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            pass
+    except OSError as error:
+        error.filename = str(nearest)  # the name of our own file would tell nobody anything
+        raise
 
 
 @contextmanager

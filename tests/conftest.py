@@ -7,6 +7,8 @@ from itertools import count
 import pytest
 from seaweedfs import S3Server, run_seaweedfs, use_environment
 
+from pipelines.storage import open_filesystem
+
 _bucket_numbers = count()
 
 
@@ -20,12 +22,11 @@ def s3_server() -> Iterator[S3Server]:
 @pytest.fixture
 def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """URL of a new bucket; the environment leads to its server."""
-    import s3fs
-
     use_environment(monkeypatch, s3_server.env)
-    bucket = f"bucket-{os.getpid()}-{next(_bucket_numbers)}"
-    s3fs.S3FileSystem(skip_instance_cache=True).mkdir(bucket)
-    return f"s3://{bucket}"
+    url = f"s3://bucket-{os.getpid()}-{next(_bucket_numbers)}"
+    filesystem, path = open_filesystem(url)
+    filesystem.mkdir(path)
+    return url
 
 
 @pytest.fixture(scope="session")

@@ -101,7 +101,10 @@ def _run_once(weed: str, folder: Path) -> Iterator[S3Server | None]:
     )
     try:
         with end:
-            yield server if _answers(server.endpoint, process) else None
+            is_ready = _becomes_ready(
+                process, s3=server.endpoint, master=f"http://127.0.0.1:{ports['master.port']}"
+            )
+            yield server if is_ready else None
     finally:
         process.wait()
         for port in ports.values():
@@ -121,18 +124,24 @@ def _identities(server: S3Server) -> list[dict[str, object]]:
     ]
 
 
-def _answers(endpoint: str, process: subprocess.Popen[bytes]) -> bool:
+def _becomes_ready(process: subprocess.Popen[bytes], *, s3: str, master: str) -> bool:
+    """Wait until the S3 gateway answers and the master has room to assign; False if the process ends."""
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while process.poll() is None and time.monotonic() < deadline_s:
-        try:
-            urllib.request.urlopen(endpoint, timeout=1)
-        except urllib.error.HTTPError:  # it refuses us by name: it is up
+        if _status(s3) is not None and _status(f"{master}/dir/assign") == 200:
             return True
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return True
+        time.sleep(0.05)
     return False
+
+
+def _status(url: str) -> int | None:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
+    except OSError:
+        return None
 
 
 def _free_ports(number: int) -> list[int]:
