@@ -70,6 +70,7 @@ def prepare(
 
     Example: mpm prepare mocap/cmu --reader asf_amc --out windows/cmu
     """
+    from pipelines.console import counted_progress
     from pipelines.prepare import PrepareConfig, run
 
     config = PrepareConfig(
@@ -80,7 +81,15 @@ def prepare(
         unit_m=unit_m,
         dataset=dataset,
     )
-    summary = run(source, reader=reader, out=out, config=config, max_bad_fraction=max_bad_fraction)
+    with counted_progress("prepare") as progress:
+        summary = run(
+            source,
+            reader=reader,
+            out=out,
+            config=config,
+            max_bad_fraction=max_bad_fraction,
+            progress=progress,
+        )
     _say(*summary.lines())
     if summary.has_too_many_bad:
         raise typer.Exit(EXIT_BAD_INPUTS)
@@ -166,6 +175,7 @@ def lift(
 
     Example: mpm lift openpose_output/ --checkpoint models/lifter --out poses
     """
+    from pipelines.console import counted_progress
     from pipelines.lift import LiftConfig, parse_image_size, run
 
     width_px, height_px = parse_image_size(image_size)
@@ -177,7 +187,8 @@ def lift(
         width_px=width_px,
         height_px=height_px,
     )
-    summary = run(source, out=out, config=config, max_bad_fraction=max_bad_fraction)
+    with counted_progress("lift") as progress:
+        summary = run(source, out=out, config=config, max_bad_fraction=max_bad_fraction, progress=progress)
     _say(*summary.lines())
     if summary.has_too_many_bad:
         raise typer.Exit(EXIT_BAD_INPUTS)

@@ -95,7 +95,7 @@ def train_worker(settings: dict[str, Any]) -> None:
         row = {"step": step, "steps": steps, "epoch": step / steps_per_epoch} | _mean_over_workers(metrics)
         row["windows_per_s"] = config.batch_windows * clock.steps_per_s(step)
         rows.append(row)
-        if rank == 0:
+        if rank == 0 and not (step == stop and len(validation)):  # that row waits for its validation
             settings["board"].post.remote(row)
 
     while start < steps:
