@@ -65,7 +65,7 @@ def train_worker(settings: dict[str, Any]) -> None:
     rank, workers = context.get_world_rank(), context.get_world_size()
     torch.set_num_threads(job.threads)
     device = get_device()
-    # Gradients of gathers are else summed in the order in which threads come. On a GPU some have no other way.
+    # Else gradients of gathers are summed in the order in which threads come; on a GPU some always are.
     torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
 
     train, validation, rate_hz = load_corpora(job, device)

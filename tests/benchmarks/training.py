@@ -32,8 +32,8 @@ ROUNDS = 2
 def describe(folder: str) -> str:
     """Windows per second of both, and their ratio, for one thread and for one on every core.
 
-    Bare loop and Ray take turns, and Ray is shut down meanwhile: machines change their speed by the minute, and
-    Ray's own processes take some of it even when they wait.
+    Bare loop and Ray take turns, and Ray is shut down meanwhile: machines change their speed by the minute,
+    and Ray's own processes take some of it even when they wait.
     """
     sample = Path(str(resources.files("pipelines") / "sample" / "mocap" / "ui_prmd"))
     windows = f"{folder}/windows"
@@ -54,7 +54,8 @@ def _compare(folder: str, windows: str, threads: int) -> str:
     ]
     return (
         f"training step, masked, 27 frames, width 256, {threads} thread{'s' if threads > 1 else ''}: "
-        f"bare loop {statistics.mean(bare):,.0f} windows/s, under Ray Train {statistics.mean(under_ray):,.0f} windows/s, "
+        f"bare loop {statistics.mean(bare):,.0f} windows/s, under Ray Train "
+        f"{statistics.mean(under_ray):,.0f} windows/s, "
         f"ratio {statistics.mean(ratios):.2f} (turns {', '.join(f'{ratio:.2f}' for ratio in ratios)})"
     )
 
