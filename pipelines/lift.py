@@ -19,16 +19,8 @@ from pipelines import storage
 from pipelines.detections.common_skeleton import to_h36m_17
 from pipelines.detections.registry import ReadOptions, Source, find_sources, read_source
 from pipelines.detections.track import Track
-from pipelines.manifest import (
-    Input,
-    Job,
-    Manifest,
-    Receipt,
-    claim_output,
-    describe_receipts,
-    read_manifest,
-)
-from pipelines.parts import PartResult, Progress, abandon, finish, make_parts, unseen
+from pipelines.manifest import Input, Job, Receipt, describe_receipts
+from pipelines.parts import Outcome, PartResult, Progress, run_job, unseen
 from pipelines.poses_table import PoseTrack, poses_to_table
 from pipelines.schema import TableMetadata, made_by
 
@@ -75,18 +67,8 @@ class LiftConfig:
         )
 
 
-@dataclass(frozen=True)
-class LiftSummary:
+class LiftSummary(Outcome):
     """What `lift` made, or had made before."""
-
-    out: str
-    """The folder."""
-    manifest: Manifest
-    """What is in it."""
-    is_new: bool
-    """False if the folder was finished already and nothing was done."""
-    has_too_many_bad: bool
-    """Whether more inputs were bad than allowed."""
 
     def lines(self) -> list[str]:
         """For the command line."""
@@ -120,20 +102,10 @@ def run(
     checkpoint = storage.absolute(str(config.checkpoint))
     load_lifter(checkpoint, config.mode, config.min_confidence)  # refuse it before any work
     job = plan(inputs, checkpoint=checkpoint, config=config)
-    is_new = claim_output(out, job) != "done"
-    if is_new:
-        metadata = TableMetadata(config=json.dumps(job.config), made_by=job.made_by)
-        work = partial(lift_shard, checkpoint=checkpoint, config=config, metadata=metadata)
-        commits = make_parts(out, job, work, progress=progress)
-        receipts = [receipt for commit in commits for receipt in commit.receipts]
-        if len(receipts) == 1 and receipts[0].reason is not None:
-            abandon(out, job)
-            raise InputError(receipts[0].reason)
-        manifest = finish(out, job, commits)
-    else:
-        manifest = read_manifest(out, "poses")
-    bad_fraction = manifest.totals.bad / manifest.totals.sources
-    return LiftSummary(out, manifest, is_new, bad_fraction > max_bad_fraction or bad_fraction == 1)
+    metadata = TableMetadata(config=json.dumps(job.config), made_by=job.made_by)
+    work = partial(lift_shard, checkpoint=checkpoint, config=config, metadata=metadata)
+    outcome = run_job(out, job, work, max_bad_fraction=max_bad_fraction, progress=progress)
+    return LiftSummary(**vars(outcome))
 
 
 def plan(inputs: Sequence[str], *, checkpoint: str, config: LiftConfig) -> Job:

@@ -14,7 +14,19 @@ from pydantic import TypeAdapter
 
 from mpm_model.errors import InputError
 from pipelines import storage
-from pipelines.manifest import JOB, MANIFEST, Input, Job, Manifest, Part, Receipt, Record, sum_receipts
+from pipelines.manifest import (
+    JOB,
+    MANIFEST,
+    Input,
+    Job,
+    Manifest,
+    Part,
+    Receipt,
+    Record,
+    claim_output,
+    read_manifest,
+    sum_receipts,
+)
 from pipelines.schema import read_metadata, to_parquet
 
 SHARD_BYTES = 32 * 2**20
@@ -83,6 +95,50 @@ def plan_shards(job: Job) -> tuple[Shard, ...]:
 def _name_shard(job: Job, inputs: Sequence[Input]) -> Shard:
     content = job.model_copy(update={"inputs": tuple(inputs)}).plan
     return Shard(part_name=f"part-{content}.parquet", inputs=tuple(inputs))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job gave, now or before."""
+
+    out: str
+    """The folder."""
+    manifest: Manifest
+    """What is in it."""
+    is_new: bool
+    """False if the folder was finished already and nothing was done."""
+    has_too_many_bad: bool
+    """Whether more inputs were bad than allowed."""
+
+
+def run_job(
+    out: str,
+    job: Job,
+    work: Work,
+    *,
+    max_bad_fraction: float,
+    progress: Progress,
+    faults_of: Callable[[Sequence[Receipt]], Sequence[str]] = lambda _: (),
+) -> Outcome:
+    """Claim the folder, make the missing parts, commit the manifest; a finished job is left as it is.
+
+    InputError, after what was written is removed, if the only input is bad or `faults_of` the receipts says
+    what else is wrong with all of them together.
+    """
+    is_new = claim_output(out, job) != "done"
+    if is_new:
+        commits = make_parts(out, job, work, progress=progress)
+        receipts = [receipt for commit in commits for receipt in commit.receipts]
+        only_reason = receipts[0].reason if len(receipts) == 1 else None
+        faults = [only_reason] if only_reason is not None else faults_of(receipts)
+        if faults:
+            abandon(out, job)
+            raise InputError("; ".join(faults))
+        manifest = finish(out, job, commits)
+    else:
+        manifest = read_manifest(out, job.kind)
+    bad_fraction = manifest.totals.bad / manifest.totals.sources
+    return Outcome(out, manifest, is_new, bad_fraction > max_bad_fraction or bad_fraction == 1)
 
 
 def make_parts(out: str, job: Job, work: Work, *, progress: Progress) -> list[Commit]:

@@ -12,16 +12,8 @@ import numpy as np
 from mpm_model.errors import InputError, refuse
 from mpm_model.pose.windows import window_starts
 from pipelines import storage
-from pipelines.manifest import (
-    Input,
-    Job,
-    Manifest,
-    Receipt,
-    claim_output,
-    describe_receipts,
-    read_manifest,
-)
-from pipelines.parts import PartResult, Progress, abandon, finish, make_parts, unseen
+from pipelines.manifest import Input, Job, Receipt, describe_receipts
+from pipelines.parts import Outcome, PartResult, Progress, run_job, unseen
 from pipelines.schema import TableMetadata, made_by
 from pipelines.sources.held_out import is_held_out
 from pipelines.sources.options import ReadOptions
@@ -72,18 +64,8 @@ class PrepareConfig:
         return ReadOptions(source_rate_hz=self.source_rate_hz, unit_m=self.unit_m, dataset=self.dataset)
 
 
-@dataclass(frozen=True)
-class PrepareSummary:
+class PrepareSummary(Outcome):
     """What `prepare` made, or had made before."""
-
-    out: str
-    """The folder."""
-    manifest: Manifest
-    """What is in it."""
-    is_new: bool
-    """False if the folder was finished already and nothing was done."""
-    has_too_many_bad: bool
-    """Whether more inputs were bad than allowed."""
 
     def lines(self) -> list[str]:
         """For the command line."""
@@ -124,21 +106,11 @@ def run(
     """
     out = storage.absolute(out)
     job = plan(sources, reader=reader, config=config)
-    is_new = claim_output(out, job) != "done"
-    if is_new:
-        work = partial(prepare_shard, reader=reader, config=config, metadata=_metadata(job))
-        commits = make_parts(out, job, work, progress=progress)
-        receipts = [receipt for commit in commits for receipt in commit.receipts]
-        faults = _faults(receipts)
-        if faults:
-            abandon(out, job)
-            raise InputError("; ".join(faults))
-        manifest = finish(out, job, commits)
-    else:
-        manifest = read_manifest(out, "windows")
-    bad_fraction = manifest.totals.bad / manifest.totals.sources
-    has_too_many_bad = bad_fraction > max_bad_fraction or bad_fraction == 1
-    return PrepareSummary(out, manifest, is_new, has_too_many_bad)
+    work = partial(prepare_shard, reader=reader, config=config, metadata=_metadata(job))
+    outcome = run_job(
+        out, job, work, max_bad_fraction=max_bad_fraction, progress=progress, faults_of=_same_recordings
+    )
+    return PrepareSummary(**vars(outcome))
 
 
 def plan(sources: Sequence[str], *, reader: str, config: PrepareConfig) -> Job:
@@ -162,10 +134,8 @@ def _metadata(job: Job) -> TableMetadata:
     return TableMetadata(config=json.dumps(job.config), made_by=job.made_by)
 
 
-def _faults(receipts: Sequence[Receipt]) -> list[str]:
-    """What makes the whole job wrong, known only after reading."""
-    if len(receipts) == 1 and receipts[0].reason is not None:
-        return [receipts[0].reason]
+def _same_recordings(receipts: Sequence[Receipt]) -> list[str]:
+    """What is wrong with all inputs together, known only after reading: recordings that come twice."""
     first: dict[tuple[str | None, str | None], str] = {}
     faults = []
     for receipt in receipts:

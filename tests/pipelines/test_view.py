@@ -183,7 +183,7 @@ def test_no_tracks_make_no_page():
 
 def test_a_page_is_written_from_a_poses_table(tmp_path):
     metadata = TableMetadata(
-        config='{"checkpoint": "/home/ann/lifter", "mode": "fast"}', made_by="mpm lift, 1"
+        config='{"checkpoint": "models/of/ann/lifter", "mode": "fast"}', made_by="mpm lift, 1"
     )
     tracks = [make_track(frames=3, person="short"), make_track(), make_track(source="videos/cam2")]
     poses = tmp_path / "poses.parquet"
@@ -193,7 +193,7 @@ def test_a_page_is_written_from_a_poses_table(tmp_path):
     assert "3 of 3 tracks" in lines[0]
     assert "MPJPE 61 mm" in page
     assert "<p>mpm lift, 1, checkpoint lifter, mode fast</p>" in page
-    assert "/home" not in page
+    assert "models/of" not in page
     assert [track["person"] for track in scene_of(page)["tracks"]] == ["0", "short", "0"], "longest first"
 
     run(str(poses), out=str(tmp_path / "page.html"), sources=["cam2"])
