@@ -10,9 +10,9 @@ from typing import Any
 
 from mpm_model.checkpoint import load_checkpoint
 from mpm_model.errors import InputError, refuse
-from mpm_model.network.config import PoseTransformerConfig
+from mpm_model.network.config import PoseTransformerConfig, strides
 from pipelines import storage
-from pipelines.run_config import FinetuneConfig, PretrainConfig
+from pipelines.run_config import FinetuneConfig, PretrainConfig, ScaleConfig
 
 Progress = Callable[[dict[str, float]], None]
 """Called with every reported row: step, steps, epoch, losses, rate."""
@@ -66,7 +66,6 @@ def run_training(
         return TrainSummary(out, False, storage.read_json(storage.join(out, CARD_FILE))["last"])
     _check_inputs(config, data, init)
     storage.check_writable(out)
-    storage.write_json(storage.join(out, RUN_FILE), description)
     _fit_on_ray(config, data=data, out=out, init=init, description=description, progress=progress)
     return TrainSummary(out, True, storage.read_json(storage.join(out, CARD_FILE))["last"])
 
@@ -139,6 +138,8 @@ def _check_inputs(config: PretrainConfig | FinetuneConfig, data: Sequence[str], 
                 f"{init} was trained at {checkpoint.rate_hz} Hz but the windows have {windows.rate_hz} Hz"
             )
     refuse(f"configuration and data ({', '.join(data)})", faults)
+    if isinstance(config, FinetuneConfig):
+        strides(network.frames)  # not every length can be lifted: say so before Ray starts
 
 
 def _network(config: PretrainConfig | FinetuneConfig, init: str | None) -> PoseTransformerConfig:
@@ -171,7 +172,9 @@ def _fit_on_ray(
     from pipelines.schema import made_by
     from pipelines.train_worker import TrainJob, train_worker
 
-    ensure_ray()
+    ensure_ray(cpus=max(os.cpu_count() or 1, config.scale.workers))
+    _check_cluster(config.scale)
+    storage.write_json(storage.join(out, RUN_FILE), description)
     threads = config.scale.cpus_per_worker or _cores_for(config.scale.workers)
     board = ray.remote(num_cpus=0)(ProgressBoard).remote()
     verb = "pretrain" if isinstance(config, PretrainConfig) else "finetune"
@@ -205,6 +208,23 @@ def _fit_on_ray(
     result = _fit_watched(trainer, board, progress)
     with result.checkpoint.as_directory() as folder:
         _publish(Path(folder), out)
+
+
+def _check_cluster(scale: ScaleConfig) -> None:
+    """Refuse what an embedded Ray would wait for without end; a cluster may yet grow."""
+    import ray
+
+    if "RAY_ADDRESS" in os.environ:
+        return
+    resources = ray.cluster_resources()
+    faults = []
+    if scale.workers > resources.get("CPU", 0):
+        faults.append(
+            f"scale.workers is {scale.workers} but Ray has {resources.get('CPU', 0):.0f} processors"
+        )
+    if scale.is_on_gpu and scale.workers > resources.get("GPU", 0):
+        faults.append(f"{scale.workers} GPUs are asked for but there are {resources.get('GPU', 0):.0f}")
+    refuse("this machine", faults)
 
 
 def _fit_watched(trainer: Any, board: Any, progress: Progress) -> Any:

@@ -218,6 +218,17 @@ def test_windows_of_another_length_or_rate_are_refused_before_any_work(refused, 
     assert "no multiple of 3" in message
 
 
+@pytest.mark.ray
+def test_gpus_that_are_not_there_are_refused_instead_of_waited_for(
+    refused, ray_session, sample_windows, tmp_path
+):
+    message = refused(
+        "pretrain", "pretrain_demo", "--data", sample_windows, "--out", tmp_path / "out",
+        "--set", "scale.is_on_gpu=true", "--set", "batch_windows=32",
+    )  # fmt: skip
+    assert "1 GPUs are asked for but there are 0" in message
+
+
 def test_an_unreachable_bucket_says_which_server_does_not_answer(refused, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
