@@ -15,7 +15,9 @@ INITIAL_STD = 0.02
 
 def learnt(*shape: int) -> nn.Parameter:
     """A token or a table of positions, small and random from torch's generator."""
-    return nn.Parameter(torch.randn(*shape) * INITIAL_STD)
+    values = torch.randn(*shape)
+    # Checkpoints are built on the meta device, where a product would import torch's compiler, for 1.5 s.
+    return nn.Parameter(values if values.is_meta else values * INITIAL_STD)
 
 
 def hide(

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -115,3 +118,14 @@ def test_a_checkpoint_that_does_not_lift_is_refused(tmp_path):
         Lifter.load(tmp_path / "masked")
     with pytest.raises(InputError, match="fast, exact"):
         Lifter(make_checkpoint(), mode="slow")
+
+
+def test_loading_and_lifting_import_no_compiler(tmp_path):
+    """torch's compiler takes longer to import than a video to lift."""
+    save_checkpoint(tmp_path / "lifter", make_checkpoint())
+    code = (
+        "import sys, numpy; from mpm_model.lifter import Lifter; "
+        f"Lifter.load({str(tmp_path / 'lifter')!r})(numpy.ones((30, 17, 2), 'float32')); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
