@@ -14,7 +14,7 @@ from pipelines.detections.registry import Source, find_sources, read_source
 from pipelines.detections.track import Track
 from pipelines.detections.tracks_file import TRACKS
 from pipelines.inspect_tables import describe_bones, describe_poses, describe_windows
-from pipelines.manifest import JOB
+from pipelines.manifest import JOB, read_job
 from pipelines.schema import POSES, WINDOWS, read_metadata
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.recording import Recording
@@ -45,8 +45,7 @@ def run(url: str) -> list[str]:
         return (_describe_parquet if url.endswith(".parquet") else _describe_raw)(url)
     names = storage.list_names(url)
     if JOB in names:
-        kind = storage.read_json(storage.join(url, JOB)).get("kind")
-        return (describe_poses if kind == "poses" else describe_windows)(url)
+        return (describe_poses if read_job(url).kind == "poses" else describe_windows)(url)
     return (_describe_checkpoint if {*names} & _CHECKPOINT else _describe_raw)(url)
 
 

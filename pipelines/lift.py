@@ -101,17 +101,22 @@ def run(
     out = storage.absolute(out)
     checkpoint = storage.absolute(str(config.checkpoint))
     load_lifter(checkpoint, config.mode, config.min_confidence)  # refuse it before any work
-    job = plan(inputs, checkpoint=checkpoint, config=config)
+    job = plan(inputs, out=out, checkpoint=checkpoint, config=config)
     metadata = TableMetadata(config=json.dumps(job.config), made_by=job.made_by)
     work = partial(lift_shard, checkpoint=checkpoint, config=config, metadata=metadata)
     outcome = run_job(out, job, work, max_bad_fraction=max_bad_fraction, progress=progress)
     return LiftSummary(**vars(outcome))
 
 
-def plan(inputs: Sequence[str], *, checkpoint: str, config: LiftConfig) -> Job:
+def plan(inputs: Sequence[str], *, out: str, checkpoint: str, config: LiftConfig) -> Job:
     """What is to be made from what: every video below the inputs, once, and the weights that lift it."""
     options = config.read_options()
-    found = {source.name: source for url in inputs for source in find_sources(storage.absolute(url), options)}
+    found = {
+        source.name: source
+        for url in inputs
+        for source in find_sources(storage.absolute(url), options)
+        if not source.name.startswith(f"{out}/")  # an output inside the input is no input
+    }
     settings: dict[str, JsonValue] = {
         "checkpoint": checkpoint,
         "weights": storage.file_stamp(storage.join(checkpoint, "model.safetensors")).version,
@@ -253,6 +258,6 @@ def parse_image_size(text: str | None) -> tuple[int | None, int | None]:
     if text is None:
         return None, None
     parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
         raise InputError(f"--image-size {text}: wanted WIDTHxHEIGHT in pixels, such as 1920x1080")
     return int(parts[0]), int(parts[1])

@@ -253,6 +253,11 @@ def _why_no_manifest(url: str, kind: Kind) -> str:
     return f"no such file or folder; wanted {kind} that {_VERB[kind]} wrote"
 
 
+def read_job(url: str) -> Job:
+    """What a folder is being made into; InputError if its job file is none."""
+    return _read_record(storage.join(url, JOB), Job)
+
+
 def part_urls(url: str, kind: Kind) -> list[str]:
     """The Parquet files to read: those the manifest of a folder names, or the one file that `url` is."""
     if url.endswith(".parquet"):

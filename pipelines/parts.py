@@ -127,7 +127,12 @@ def run_job(
     """
     is_new = claim_output(out, job) != "done"
     if is_new:
-        commits = make_parts(out, job, work, progress=progress)
+        try:
+            commits = make_parts(out, job, work, progress=progress)
+        finally:
+            # Nothing was done yet that a second run could go on from: leave nothing.
+            if not storage.list_files(out, (".parquet",)):
+                abandon(out, job)
         receipts = [receipt for commit in commits for receipt in commit.receipts]
         only_reason = receipts[0].reason if len(receipts) == 1 else None
         faults = [only_reason] if only_reason is not None else faults_of(receipts)

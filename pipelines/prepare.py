@@ -51,8 +51,8 @@ class PrepareConfig:
             faults.append(
                 f"hop_frames must be in 1..{self.window_frames} (window_frames), got {self.hop_frames}"
             )
-        if not self.rate_hz > 0:
-            faults.append(f"rate_hz must be positive, got {self.rate_hz}")
+        if not 1 <= self.rate_hz <= 1000:
+            faults.append(f"rate_hz must lie in 1..1000, got {self.rate_hz}")
         for name in ("validation_fraction", "max_invalid_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 faults.append(f"{name} must be in 0..1, without 1, got {getattr(self, name)}")

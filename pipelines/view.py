@@ -44,6 +44,8 @@ def run(
     `sources` chooses videos, by URL or by the last part of it; none given means all. `about` are lines
     printed under the title beside who made the poses, such as the checkpoint's score.
     """
+    if not out.endswith((".html", ".htm")):
+        raise InputError(f"--out {out}: wanted the name of a page, such as page.html")
     poses_url = absolute(poses_url)
     tracks = _choose(read_poses(poses_url), sources, where=poses_url)
     if not tracks:

@@ -106,7 +106,13 @@ def read_windows(url: str, *, splits: Collection[str] | None = None) -> Windows:
 
 def read_all_windows(urls: Sequence[str], *, splits: Collection[str] | None = None) -> Windows:
     """The windows of several tables, in order; InputError if their lengths, skeletons or rates differ."""
-    return concatenate_windows([read_windows(url, splits=splits) for url in urls], names=urls)
+    windows = concatenate_windows([read_windows(url, splits=splits) for url in urls], names=urls)
+    repeated = len(windows) - len(np.unique(windows.ids))
+    if repeated:
+        raise InputError(
+            f"{', '.join(urls)}: {repeated} windows stand there twice; give every recording once"
+        )
+    return windows
 
 
 def _read_part(url: str, *, splits: Collection[str] | None) -> Windows | None:

@@ -22,6 +22,8 @@ def parse_json(content: bytes, *, where: str, wanted: str) -> Any:
         ) from error
     try:
         return json.loads(text)
+    except RecursionError as error:
+        raise InputError(f"{where}: wanted {wanted}, got JSON nested without end") from error
     except json.JSONDecodeError as error:
         at = len(text[: error.pos].encode())
         raise InputError(

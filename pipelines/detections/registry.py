@@ -54,7 +54,12 @@ def find_sources(url: str, options: ReadOptions | None = None) -> list[Source]:
     it is read. InputError, naming what was found, if nothing fits.
     """
     options = options or ReadOptions()
-    files = storage.list_files(url, _JSON + _TRACKS)
+    # What begins with _ is said about an output, not one of its inputs.
+    files = [
+        name
+        for name in storage.list_files(url, _JSON + _TRACKS)
+        if name == url or not posixpath.basename(name).startswith("_")
+    ]
     if files == [url]:
         sources = [_single_file(url, options)]
     else:
@@ -159,7 +164,7 @@ def _what_is(url: str) -> str:
         if content.lstrip().startswith((b"{", b"[")):
             return f"{name}, JSON that breaks at byte {error.pos} of {len(content)}"
         return f"{name}, which begins {content[:24]!r}"
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, RecursionError):
         return f"{name}, which begins {content[:24]!r}"
     keys = ", ".join(list(value)[:6]) if isinstance(value, dict) else f"a {type(value).__name__}"
     return f"{name}, JSON of another kind ({keys or 'no keys'})"

@@ -28,14 +28,15 @@ class ReadOptions:
         faults = []
         if self.format is not None and self.format not in FORMATS:
             faults.append(f"format must be one of {', '.join(FORMATS)}, got {self.format!r}")
+        bounds = (
+            ("rate_hz", self.rate_hz, 0.1, 10_000),
+            ("width_px", self.width_px, 1, 100_000),
+            ("height_px", self.height_px, 1, 100_000),
+        )
         faults += [
-            f"{name} must be positive, got {value}"
-            for name, value in (
-                ("rate_hz", self.rate_hz),
-                ("width_px", self.width_px),
-                ("height_px", self.height_px),
-            )
-            if value is not None and not value > 0
+            f"{name} must lie in {low:g}..{high:,}, got {value}"
+            for name, value, low, high in bounds
+            if value is not None and not low <= value <= high
         ]
         refuse("options for detections", faults)
 

@@ -8,6 +8,11 @@ from jaxtyping import Float, Int
 from mpm_model.errors import refuse
 from mpm_model.pose.skeleton import Skeleton
 
+MOST_PX = 100_000
+"""No image is wider or higher."""
+MOST_FRAMES = 2**40
+"""Nor is a video longer."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
@@ -49,6 +54,17 @@ class Track:
                 faults.append("keypoints_px hold NaN or infinity")
             if not ((self.confidence >= 0) & (self.confidence <= 1)).all():
                 faults.append("confidence must lie in 0..1")
+            elif frames and not (self.confidence > 0).any():
+                faults.append("not one keypoint was seen in any frame")
+        if self.rate_hz is not None and not 0.1 <= self.rate_hz <= 10_000:
+            faults.append(f"rate_hz must lie in 0.1..10000, got {self.rate_hz}")
+        faults += [
+            f"{name} must be a whole number in 1..{MOST_PX}, got {value!r}"
+            for name, value in (("width_px", self.width_px), ("height_px", self.height_px))
+            if value is not None and not (isinstance(value, int) and 1 <= value <= MOST_PX)
+        ]
+        if frames and np.abs(self.frames).max() > MOST_FRAMES:
+            faults.append(f"frames must lie within {MOST_FRAMES}, got {np.abs(self.frames).max()}")
         if (np.diff(self.frames) <= 0).any():
             faults.append("frames must increase strictly")
         refuse(f"{self.source}, person {self.person}", faults)

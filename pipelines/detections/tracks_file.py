@@ -12,7 +12,10 @@ noted.
 
 import io
 import itertools
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -129,6 +132,17 @@ def _from_parquet(url: str, content: bytes) -> list[Track]:
     if schema not in (TRACKS, "") or missing:
         got = schema or f"a table without {', '.join(missing)}"
         raise InputError(f"{url}: wanted a table of {TRACKS}, got {got}")
+    faults = [
+        f"column {name} must be {_SCHEMA.field(name).type}, got {table[name].type}"
+        for name in _SCHEMA.names
+        if name in table.column_names and not _fits(table[name].type, _SCHEMA.field(name).type)
+    ]
+    faults += [
+        f"column {name} has empty cells"
+        for name in ("frames", "keypoints_px", "confidence")
+        if table[name].null_count
+    ]
+    refuse(url, faults)
     runs: dict[tuple[str, str], list[Track]] = {}
     for row in range(table.num_rows):
         track = _from_row(f"{url}, row {row}", {name: table[name][row] for name in table.column_names})
@@ -136,6 +150,14 @@ def _from_parquet(url: str, content: bytes) -> list[Track]:
     if not runs:
         raise InputError(f"{url}: wanted tracks, got a table without rows")
     return [_join_runs(url, of_one) for of_one in runs.values()]
+
+
+def _fits(came: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether a column may be read as another's: lists for lists, numbers for numbers, else the same."""
+    if pa.types.is_nested(wanted) or pa.types.is_nested(came):
+        return bool(pa.types.is_nested(wanted) and pa.types.is_nested(came))
+    numbers = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in (came, wanted)]
+    return all(numbers) if any(numbers) else True
 
 
 def _from_row(where: str, row: dict[str, Any]) -> Track:
@@ -188,7 +210,7 @@ def _from_npz(url: str, content: bytes) -> Track:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
+    except _NOT_NPZ as error:
         raise InputError(
             f"{url}: wanted an npz file of plain arrays, got one that cannot be read ({error})"
         ) from error
@@ -210,10 +232,18 @@ def _from_npz(url: str, content: bytes) -> Track:
         arrays["confidence"] = np.ones(keypoints_px.shape[:2], np.float32)
         notes.append("The file gives no confidence: every keypoint is taken as surely seen.")
     frames, confidence = arrays.pop("frames"), arrays.pop("confidence")
-    said = {name: array.item() for name, array in arrays.items() if array.ndim == 0}
+    said = {name: arrays[name].item() for name in _SAID if name in arrays and arrays[name].size == 1}
     return _build(
         url, keypoints_px=keypoints_px, confidence=confidence, frames=frames, said={"notes": notes, **said}
     )
+
+
+_SAID = ("source", "person", "skeleton", "rate_hz", "width_px", "height_px")
+_NOT_NPZ = (
+    ValueError, OSError, EOFError, KeyError, SyntaxError, RuntimeError,
+    zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError,
+)  # fmt: skip
+"""What numpy lets through of a file that is cut, damaged or none."""
 
 
 def _skeleton(where: str, name: str) -> Any:
@@ -230,6 +260,19 @@ def _build(
             f"{where}: wanted confidence {keypoints_px.shape[:2]} and frames {keypoints_px.shape[:1]} beside "
             f"keypoints_px, got {confidence.shape} and {frames.shape}"
         )
+    faults = [
+        f"{name} must hold real numbers, got {array.dtype}"
+        for name, array in (("keypoints_px", keypoints_px), ("confidence", confidence), ("frames", frames))
+        if array.dtype.kind not in "iuf"
+    ]
+    faults += [
+        f"{name} must be a number, got {said[name]!r}"
+        for name in ("rate_hz", "width_px", "height_px")
+        if not isinstance(said.get(name), int | float | None)
+    ]
+    if not faults and not (np.isfinite(frames) & (np.rint(frames) == frames)).all():
+        faults.append("frames must be whole numbers")
+    refuse(where, faults)
     points = clean_keypoints(np.concatenate([keypoints_px, confidence[..., None]], axis=-1))
     return Track(
         keypoints_px=points[..., :2],

@@ -13,7 +13,7 @@ from pipelines.sources.head import head_note
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.recording import Recording
 from pipelines.sources.rigs import ACCLAIM, Up, find_rig, h36m_joints_world_m
-from pipelines.sources.take_names import name_acclaim_take, stem
+from pipelines.sources.take_names import name_acclaim_take, name_dataset, stem
 from pipelines.storage import exists, join, read_bytes
 
 DEFAULT_RATE_HZ = 120.0
@@ -39,7 +39,7 @@ def read_asf_amc(url: str, *, rate_hz: float, options: ReadOptions) -> Recording
         is_valid=np.ones(joints_world_m.shape[:2], dtype=bool),
         skeleton=H36M_17,
         rate_hz=rate_hz,
-        dataset=options.dataset or take.dataset,
+        dataset=name_dataset(url, take, options.dataset),
         subject=take.subject,
         action=take.action,
         name=take.name,

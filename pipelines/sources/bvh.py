@@ -21,7 +21,7 @@ from pipelines.sources.rigs import (
     h36m_joints_world_m,
     rest_bone_m,
 )
-from pipelines.sources.take_names import name_bvh_take
+from pipelines.sources.take_names import name_bvh_take, name_dataset
 from pipelines.storage import read_bytes
 
 UNITS_M = {
@@ -52,7 +52,7 @@ def read_bvh(url: str, *, rate_hz: float, options: ReadOptions) -> Recording:
         is_valid=np.ones(joints_world_m.shape[:2], dtype=bool),
         skeleton=H36M_17,
         rate_hz=rate_hz,
-        dataset=options.dataset or take.dataset,
+        dataset=name_dataset(url, take, options.dataset),
         subject=take.subject,
         action=take.action,
         name=take.name,

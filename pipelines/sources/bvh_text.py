@@ -52,9 +52,10 @@ def parse_bvh(text: str, *, where: str) -> BvhText:
     ]
     frames = int(_after("Frames:", counts[:1], where))
     frame_time_s = _after("Frame Time:", counts[1:2], where)
-    if not (frames >= 1 and frame_time_s > 0):
+    if not (frames >= 1 and 1e-4 <= frame_time_s <= 1):
         raise InputError(
-            f"{where}: wanted at least one frame and a positive frame time, got {frames}, {frame_time_s}"
+            f"{where}: wanted at least one frame and a frame time of 0.0001 to 1 s, "
+            f"got {frames}, {frame_time_s}"
         )
     channels = sum(len(joint.channels) for joint in joints)
     values = _values(counts[2:], frames=frames, channels=channels, where=where)

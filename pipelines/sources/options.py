@@ -1,5 +1,6 @@
 """What a user may tell a reader that its files do not say."""
 
+import re
 from dataclasses import dataclass
 
 from mpm_model.errors import refuse
@@ -17,11 +18,12 @@ class ReadOptions:
     """Name of the data set."""
 
     def __post_init__(self) -> None:
+        bounds = (("source_rate_hz", self.source_rate_hz, 1.0, 10_000.0), ("unit_m", self.unit_m, 1e-6, 1e3))
         faults = [
-            f"{name} must be positive, got {value}"
-            for name, value in (("source_rate_hz", self.source_rate_hz), ("unit_m", self.unit_m))
-            if value is not None and not value > 0
+            f"{name} must lie in {low:g}..{high:g}, got {value}"
+            for name, value, low, high in bounds
+            if value is not None and not low <= value <= high
         ]
-        if self.dataset == "":
-            faults.append("dataset must not be empty")
+        if self.dataset is not None and not re.fullmatch(r"[a-z0-9_]+", self.dataset):
+            faults.append(f"dataset must be of a-z, 0-9 and _, got {self.dataset!r}")
         refuse("read options", faults)

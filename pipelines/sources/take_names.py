@@ -4,6 +4,9 @@ import posixpath
 import re
 from dataclasses import dataclass
 
+from mpm_model.errors import InputError
+from pipelines.sources.held_out import is_held_out
+
 UNKNOWN = "unknown"
 """What is said of an action of which nothing is known."""
 
@@ -69,3 +72,18 @@ def name_ui_prmd_take(url: str) -> TakeName:
     return TakeName(
         dataset="ui_prmd", subject=subject, action=action, name=f"{exercise}_{subject}_{episode}{incorrect}"
     )
+
+
+def name_dataset(url: str, take: TakeName, dataset: str | None) -> str:
+    """The data set's name: the user's, if there is one, else the one its naming tells.
+
+    InputError if another name would let somebody slip into training whom the naming knows as held out.
+    """
+    if dataset is None or dataset == take.dataset:
+        return take.dataset
+    if is_held_out(take.dataset, take.subject):
+        raise InputError(
+            f"{url}: is named as person {take.subject} of {take.dataset}, who is held out from training, but "
+            f"--dataset says {dataset}; leave --dataset away, or rename the file if it is somebody else"
+        )
+    return dataset

@@ -16,7 +16,7 @@ from pipelines.sources.number_text import refuse_text, to_numbers
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.plug_in_gait import MARKERS, WIDEST_PELVIS_M, joints_under_markers
 from pipelines.sources.recording import Recording
-from pipelines.sources.take_names import name_ui_prmd_take
+from pipelines.sources.take_names import name_dataset, name_ui_prmd_take
 from pipelines.storage import read_bytes
 
 MILLIMETRE_M = 0.001
@@ -55,7 +55,7 @@ def read_ui_prmd(url: str, *, rate_hz: float, options: ReadOptions) -> Recording
         is_valid=is_valid,
         skeleton=H36M_17,
         rate_hz=rate_hz,
-        dataset=options.dataset or take.dataset,
+        dataset=name_dataset(url, take, options.dataset),
         subject=take.subject,
         action=take.action,
         name=take.name,

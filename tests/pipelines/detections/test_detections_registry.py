@@ -98,8 +98,8 @@ def test_all_faults_of_the_options_are_named_at_once():
     for part in (
         "openpose_body25b",
         "'openpoze'",
-        "rate_hz must be positive, got -1.0",
-        "width_px must be positive",
+        "rate_hz must lie in 0.1..10,000, got -1.0",
+        "width_px must lie in 1..100,000, got 0",
     ):
         assert part in str(error.value)
 

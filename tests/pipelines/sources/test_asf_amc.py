@@ -204,5 +204,9 @@ def test_names_tell_data_set_person_and_action(tmp_path, name, asf, expected):
     (folder / asf).write_text(asf_text())
     recording = read_asf_amc(str(folder / name), rate_hz=50, options=ReadOptions())
     assert (recording.dataset, recording.subject, recording.action, recording.name) == expected
+    if expected[0] == "hdm05":
+        with pytest.raises(InputError, match="person bd of hdm05, who is held out"):
+            read_asf_amc(str(folder / name), rate_hz=50, options=ReadOptions(dataset="mine"))
+        return
     renamed = read_asf_amc(str(folder / name), rate_hz=50, options=ReadOptions(dataset="mine"))
     assert renamed.dataset == "mine"
