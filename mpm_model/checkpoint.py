@@ -178,7 +178,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     if config.get("format") != FORMAT:
         raise InputError(
             f"{path}: wanted format {FORMAT!r}, got {config.get('format')!r}; "
-            "read it with the version that wrote it; the paper's checkpoints come in with mpm convert"
+            "read it with the version that wrote it"
         )
     faults = _key_faults(config.keys(), _CONFIG_TYPES.keys())
     for name, kind in _CONFIG_TYPES.items():
