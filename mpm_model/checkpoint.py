@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,21 +17,21 @@ from torch import Tensor
 from mpm_model.errors import InputError, listing, refuse
 from mpm_model.network.config import PoseTransformerConfig
 from mpm_model.network.lifting import LiftingModel
-from mpm_model.network.masked import MaskedPoseModel
+from mpm_model.network.masked import MaskedPoseModel, UnifiedPoseModel
 from mpm_model.network.refinement import RefinementConfig, RefinementModel
+from mpm_model.pose.normalize import NORMALISATIONS, input_channels
 from mpm_model.pose.skeleton import Skeleton
 
 FORMAT = "mpm-checkpoint/1"
 """Format that `save_checkpoint` writes and `load_checkpoint` reads."""
 TENSORS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "card.json"
-NORMALISATIONS = ("screen", "person")
-"""How 2D keypoints are scaled before they enter: by the image's width, or by the person's size."""
 
-Network = MaskedPoseModel | LiftingModel | RefinementModel
+Network = MaskedPoseModel | LiftingModel | UnifiedPoseModel | RefinementModel
 """A network that a checkpoint can hold."""
 _ARCHITECTURES = {
     "masked": (MaskedPoseModel, PoseTransformerConfig),
     "lifting": (LiftingModel, PoseTransformerConfig),
+    "unified": (UnifiedPoseModel, PoseTransformerConfig),
     "refinement": (RefinementModel, RefinementConfig),
 }
 _CONFIG_TYPES = {
@@ -55,7 +55,7 @@ class Checkpoint:
     skeleton: Skeleton
     """Skeleton of the poses that go in and come out."""
     normalisation: str
-    """`screen` or `person`: the scale of the 2D keypoints that go in."""
+    """One of `NORMALISATIONS`: what becomes of the 2D keypoints that go in."""
     rate_hz: float
     """Frames per second of the windows that the network was trained on."""
     card: dict[str, Any]
@@ -74,17 +74,26 @@ class Checkpoint:
                 f"the network has {self.model.config.joints} joints, "
                 f"its skeleton {self.skeleton.name} has {len(self.skeleton)}"
             )
+        channels = getattr(self.model.config, "keypoint_channels", None)
+        if not faults and channels is not None and channels not in input_channels(self.normalisation):
+            faults.append(f"keypoint_channels {channels} does not go with normalisation {self.normalisation}")
         refuse("checkpoint", faults)
 
     @property
+    def has_confidence(self) -> bool:
+        """Whether the detector's confidence enters with each keypoint."""
+        return getattr(self.model.config, "keypoint_channels", 2) in (3, 5)
+
+    @property
     def architecture(self) -> str:
-        """`masked`, `lifting` or `refinement`."""
-        return next(name for name, (kind, _) in _ARCHITECTURES.items() if isinstance(self.model, kind))
+        """`masked`, `lifting`, `unified` or `refinement`."""
+        return next(name for name, (kind, _) in _ARCHITECTURES.items() if type(self.model) is kind)
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, is_half: bool = False) -> None:
     """Write a checkpoint folder, all or nothing: it is made aside and renamed.
 
+    `is_half` stores the weights in half precision, rounded; they are read as float32.
     InputError if something stands there already; an empty folder may.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
@@ -100,7 +109,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "rate_hz": checkpoint.rate_hz,
     }
     tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.model.state_dict().items()
+        name: (tensor.half() if is_half and tensor.is_floating_point() else tensor)
+        .detach()
+        .cpu()
+        .contiguous()
+        for name, tensor in checkpoint.model.state_dict().items()
     }
     contents = {
         TENSORS_FILE: safetensors.torch.save(tensors),
@@ -122,7 +135,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(
-    folder: Path, *, expect_architecture: str | None = None, expect_skeleton: Skeleton | None = None
+    folder: Path,
+    *,
+    expect_architecture: str | Sequence[str] | None = None,
+    expect_skeleton: Skeleton | None = None,
 ) -> Checkpoint:
     """Read a checkpoint folder; the network comes on the CPU, in evaluation mode.
 
@@ -217,14 +233,16 @@ def _check_expected(
     config: Mapping[str, Any],
     skeleton: Skeleton,
     folder: Path,
-    expect_architecture: str | None,
+    expect_architecture: str | Sequence[str] | None,
     expect_skeleton: Skeleton | None,
 ) -> None:
     faults = []
     architecture = config["architecture"]
-    if expect_architecture is not None and architecture != expect_architecture:
+    wanted = [expect_architecture] if isinstance(expect_architecture, str) else expect_architecture
+    if wanted is not None and architecture not in wanted:
         faults.append(
-            f"its network is {architecture!r}, wanted {expect_architecture!r}; give a checkpoint of that kind"
+            f"its network is {architecture!r}, wanted {' or '.join(map(repr, wanted))}; "
+            "give a checkpoint of that kind"
         )
     if expect_skeleton is not None and skeleton != expect_skeleton:
         faults.append(
@@ -275,9 +293,15 @@ def _read_tensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]
         f"{name} must be {tuple(wanted[name].shape)} {wanted[name].dtype}, "
         f"got {tuple(tensors[name].shape)} {tensors[name].dtype}"
         for name in both
-        if tensors[name].shape != wanted[name].shape or tensors[name].dtype != wanted[name].dtype
+        if tensors[name].shape != wanted[name].shape
+        or not _is_kept_as(tensors[name].dtype, wanted[name].dtype)
     ]
     if bad := [name for name in both if not tensors[name].isfinite().all()]:
         faults.append(f"NaN or infinity in {listing(bad)}")
     refuse(f"{path} does not fit the network that {CONFIG_FILE} beside it describes", faults)
-    return tensors
+    return {name: tensor.to(wanted[name].dtype) for name, tensor in tensors.items()}
+
+
+def _is_kept_as(stored: torch.dtype, wanted: torch.dtype) -> bool:
+    """Weights that ship are stored in half precision."""
+    return stored == wanted or (stored == torch.float16 and wanted == torch.float32)

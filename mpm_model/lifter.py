@@ -15,12 +15,20 @@ from torch import Tensor
 from mpm_model.checkpoint import Checkpoint, load_checkpoint
 from mpm_model.errors import InputError, refuse
 from mpm_model.network.lifting import LiftingModel
+from mpm_model.network.masked import UnifiedPoseModel
 from mpm_model.pose.normalize import normalize_keypoints
 from mpm_model.pose.skeleton import Skeleton
 from mpm_model.pose.windows import stitch, window_starts
 
+LIFTING_ARCHITECTURES = ("lifting", "unified")
+"""Architectures of checkpoints that lift."""
 MODES = ("fast", "exact")
 """`fast`: all frames of overlapping windows, blended. `exact`: the centre of one window per frame."""
+
+
+def shipped_weights() -> Path:
+    """The folder of the weights that ship; its card says how they were made."""
+    return Path(__file__).parent / "weights"
 
 
 class Lifter:
@@ -43,13 +51,14 @@ class Lifter:
         """
         if mode not in MODES:
             raise InputError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
-        if not isinstance(checkpoint.model, LiftingModel):
+        if not isinstance(checkpoint.model, LiftingModel | UnifiedPoseModel):
             raise InputError(
                 f"wanted a lifting checkpoint, got {type(checkpoint.model).__name__}; fine-tune it to lift"
             )
         self.model = checkpoint.model.to(device).eval()
         self.skeleton = checkpoint.skeleton
         self.normalisation = checkpoint.normalisation
+        self.has_confidence = checkpoint.has_confidence
         self.rate_hz = checkpoint.rate_hz
         self.device = torch.device(device)
         self.mode = mode
@@ -59,7 +68,7 @@ class Lifter:
     @classmethod
     def load(
         cls,
-        folder: str | Path,
+        folder: str | Path | None = None,
         *,
         device: str | torch.device = "cpu",
         mode: str = "fast",
@@ -67,9 +76,14 @@ class Lifter:
         min_confidence: float = 0.1,
         expect_skeleton: Skeleton | None = None,
     ) -> "Lifter":
-        """Load a checkpoint folder; InputError if it is none, or none that lifts this skeleton."""
+        """Load a checkpoint folder, or the weights that ship.
+
+        InputError if the folder is no checkpoint, or none that lifts this skeleton.
+        """
         checkpoint = load_checkpoint(
-            Path(folder), expect_architecture="lifting", expect_skeleton=expect_skeleton
+            shipped_weights() if folder is None else Path(folder),
+            expect_architecture=LIFTING_ARCHITECTURES,
+            expect_skeleton=expect_skeleton,
         )
         return cls(
             checkpoint,
@@ -112,11 +126,12 @@ class Lifter:
         frames = len(keypoints_px)
         # Within one per cent the model's own clock is as good, and resampling would only blur.
         if rate_hz is None or abs(rate_hz / self.rate_hz - 1) < 0.01 or frames == 1:
-            return self._lift(keypoints_px, is_hidden, width_px, height_px)
+            return self._lift(keypoints_px, confidence, is_hidden, width_px, height_px)
         track_s = np.arange(frames) / rate_hz
         model_s = np.arange(int(np.floor(track_s[-1] * self.rate_hz)) + 2) / self.rate_hz
         model_px, model_hidden = resample_keypoints(keypoints_px, is_hidden, track_s, model_s)
-        joints_rel_m = self._lift(model_px, model_hidden, width_px, height_px)
+        model_confidence = interpolate(confidence, track_s, model_s)
+        joints_rel_m = self._lift(model_px, model_confidence, model_hidden, width_px, height_px)
         return interpolate(joints_rel_m, model_s, track_s)
 
     def _check(
@@ -146,6 +161,7 @@ class Lifter:
     def _lift(
         self,
         keypoints_px: Float[np.ndarray, "N J 2"],
+        confidence: Float[np.ndarray, "N J"],
         is_hidden: Bool[np.ndarray, "N J"],
         width_px: int | None,
         height_px: int | None,
@@ -162,10 +178,15 @@ class Lifter:
         padded = padded.clip(0, frames - 1)
         keypoints = torch.from_numpy(np.ascontiguousarray(keypoints_px[padded], dtype=np.float32))
         hidden = torch.from_numpy(np.ascontiguousarray(is_hidden[padded]))
+        sure = torch.from_numpy(np.ascontiguousarray(confidence[padded], dtype=np.float32)).clamp(0, 1)
         lifted = torch.cat(
             [
                 self._windows(
-                    keypoints[rows].to(self.device), hidden[rows].to(self.device), width_px, height_px
+                    keypoints[rows].to(self.device),
+                    sure[rows].to(self.device),
+                    hidden[rows].to(self.device),
+                    width_px,
+                    height_px,
                 )
                 for rows in self._rows(starts)
             ]
@@ -183,6 +204,7 @@ class Lifter:
     def _windows(
         self,
         keypoints_px: Float[Tensor, "W T J 2"],
+        confidence: Float[Tensor, "W T J"],
         is_hidden: Bool[Tensor, "W T J"],
         width_px: int | None,
         height_px: int | None,
@@ -192,7 +214,12 @@ class Lifter:
             for pixels in (width_px, height_px)
         ]
         keypoints = normalize_keypoints(
-            keypoints_px, is_hidden, normalisation=self.normalisation, width_px=size[0], height_px=size[1]
+            keypoints_px,
+            is_hidden,
+            normalisation=self.normalisation,
+            width_px=size[0],
+            height_px=size[1],
+            confidence=confidence if self.has_confidence else None,
         )
         if self.mode == "exact":
             return self.model(keypoints, is_hidden=is_hidden).center  # type: ignore[no-any-return]

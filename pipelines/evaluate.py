@@ -156,7 +156,7 @@ def _lifting(checkpoint: Checkpoint, windows: Windows) -> tuple[tuple[Row, ...],
         predictors[name] = _predictor(Lifter(each))
     totals = {name: np.zeros(5) for name in predictors}
     frames = 0
-    for view in held_out_views(windows):
+    for _, _, view in held_out_views(windows):
         target_m = root_relative(view.joints_cam_m, windows.skeleton)[0]
         frames += len(target_m)
         for name, predict in predictors.items():

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mpm_model.errors import InputError, refuse
 from mpm_model.learning.batches import ViewConfig
 from mpm_model.learning.masking import MaskConfig
-from mpm_model.learning.objectives import MaskedLossConfig
+from mpm_model.learning.objectives import CompletionConfig, MaskedLossConfig
+from mpm_model.learning.order import MixConfig
 from mpm_model.learning.training import OptimiserConfig
 from mpm_model.network.config import PoseTransformerConfig
 
@@ -66,6 +67,8 @@ class TrainingConfig(BaseModel):
     """Windows of one step, over all workers."""
     view: ViewConfig = Field(default_factory=ViewConfig)
     """Cameras, mirror, noise, normalisation."""
+    mix: MixConfig = Field(default_factory=MixConfig)
+    """How several data sets share an epoch."""
     optimiser: OptimiserConfig = Field(default_factory=OptimiserConfig)
     """Adam and its learning rate."""
     scale: ScaleConfig = Field(default_factory=ScaleConfig)
@@ -84,8 +87,13 @@ class PretrainConfig(TrainingConfig):
 
 
 class FinetuneConfig(TrainingConfig):
-    """Lifting 2D to 3D, from a pre-trained model or from scratch."""
+    """Lifting 2D to 3D or completing 3D, from a pre-trained model or from scratch."""
 
+    task: Literal["lifting", "completion", "unified"] = "lifting"
+    """`lifting`: the paper's network for 3D from 2D, occluded or not. `completion`: the pre-trained network
+    for 3D from partial 3D. `unified`: the pre-trained network for both."""
+    completion: CompletionConfig = Field(default_factory=CompletionConfig)
+    """What is hidden for completion, and its weight beside lifting."""
     frame_dropout: float = Field(default=0.2, ge=0, lt=1)
     """Dropout of the per-frame layers while lifting; published as 0.2 where pre-training has 0.1."""
     network: PoseTransformerConfig | None = None

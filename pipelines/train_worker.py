@@ -16,14 +16,24 @@ from ray.train.torch import get_device, prepare_model
 from torch import nn
 from torch.optim import Optimizer
 
-from mpm_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mpm_model.checkpoint import Checkpoint, Network, load_checkpoint, save_checkpoint
 from mpm_model.errors import InputError
-from mpm_model.learning.batches import Batch, Corpus, draw_batch, indices_at
-from mpm_model.learning.objectives import Objective, lifting, masked_pose_modelling
+from mpm_model.learning.batches import Batch, Corpus, draw_batch
+from mpm_model.learning.objectives import (
+    Learner,
+    Objective,
+    ask,
+    completion,
+    lifting,
+    lifting_and_completion,
+    masked_pose_modelling,
+)
+from mpm_model.learning.order import samples_at
 from mpm_model.learning.scoring import mean_pose_m, score_objective, scoring_batches
 from mpm_model.learning.training import fit
 from mpm_model.network.lifting import LiftingModel
-from mpm_model.network.masked import MaskedPoseModel
+from mpm_model.network.masked import MaskedPoseModel, UnifiedPoseModel
+from mpm_model.pose.skeleton import Skeleton
 from pipelines import storage
 from pipelines.run_config import FinetuneConfig, PretrainConfig
 from pipelines.windows_table import Windows, read_all_windows
@@ -70,10 +80,13 @@ def train_worker(settings: dict[str, Any]) -> None:
 
     train, validation, rate_hz = load_corpora(job, device)
     model = build_model(job)
-    wrapped = prepare_model(model)
+    objective = objective_of(config, train.skeleton)
+    # Completion leaves the 2D embedding alone.
+    wrapped = prepare_model(
+        Learner(model, objective), parallel_strategy_kwargs={"find_unused_parameters": True}
+    )
     optimiser = config.optimiser.build(wrapped)
     start, rows = _resume(model, optimiser)
-    objective = objective_of(job)
     steps_per_epoch = len(train) // config.batch_windows
     steps = steps_per_epoch * config.epochs
     leg = steps_per_epoch * config.scale.checkpoint_every_epochs
@@ -81,15 +94,16 @@ def train_worker(settings: dict[str, Any]) -> None:
     def batch_at(step: int) -> tuple[int, Batch]:
         # Dropout, too, depends on the step alone, so that a resumed run is the run.
         torch.manual_seed(config.seed + step * workers + rank)
-        epoch, indices = indices_at(
+        epoch, samples = samples_at(
             step,
-            samples=len(train),
+            dataset=train.dataset,
+            mix=config.mix,
             batch_windows=config.batch_windows,
             seed=config.seed,
             rank=rank,
             world_size=workers,
         )
-        return epoch, draw_batch(train, indices, seed=config.seed, epoch=epoch, config=config.view)
+        return epoch, draw_batch(train, samples, seed=config.seed, epoch=epoch, config=config.view)
 
     clock = Clock(start)
 
@@ -105,7 +119,7 @@ def train_worker(settings: dict[str, Any]) -> None:
         fit(
             wrapped,
             batch_at,
-            objective,
+            ask,
             optimiser=optimiser,
             rate_at=lambda step: config.optimiser.rate_at(step, steps=steps, steps_per_epoch=steps_per_epoch),
             steps=range(start, stop),
@@ -168,38 +182,57 @@ def load_corpora(job: TrainJob, device: torch.device) -> tuple[Corpus, Corpus, f
 
 def to_corpus(windows: Windows, device: torch.device | str) -> Corpus:
     """Windows as tensors."""
+    names, numbers = np.unique(windows.dataset, return_inverse=True)
     return Corpus(
         joints_world_m=torch.from_numpy(windows.joints_world_m).to(device),
         is_valid=torch.from_numpy(windows.is_valid).to(device),
         sample_ids=windows.ids,
         skeleton=windows.skeleton,
+        rate_hz=windows.rate_hz,
+        dataset=numbers.astype(np.int64),
+        dataset_names=tuple(names.tolist()),
     )
 
 
-def objective_of(job: TrainJob) -> Objective:
+def objective_of(config: PretrainConfig | FinetuneConfig, skeleton: Skeleton) -> Objective:
     """What the model is asked for."""
-    if isinstance(job.config, PretrainConfig):
-        return masked_pose_modelling(mask=job.config.mask, loss=job.config.loss, seed=job.config.seed)
-    return lifting
+    if isinstance(config, PretrainConfig):
+        return masked_pose_modelling(mask=config.mask, loss=config.loss, skeleton=skeleton, seed=config.seed)
+    if config.task == "lifting":
+        return lifting
+    learn = completion if config.task == "completion" else lifting_and_completion
+    return learn(config=config.completion, skeleton=skeleton, seed=config.seed)
 
 
-def build_model(job: TrainJob) -> MaskedPoseModel | LiftingModel:
+def build_model(job: TrainJob) -> Network:
     """The network a run starts from: fresh weights from the seed, or the pre-trained ones."""
-    config = job.config
+    if job.init is None:
+        return fresh_model(job.config, None)
+    with storage.fetch_folder(job.init) as folder:
+        pretrained = load_checkpoint(folder, expect_architecture="masked").model
+    assert isinstance(pretrained, MaskedPoseModel)  # load_checkpoint has just said so
+    return fresh_model(job.config, pretrained)
+
+
+def fresh_model(config: PretrainConfig | FinetuneConfig, pretrained: MaskedPoseModel | None) -> Network:
+    """The network of a configuration, drawn from its seed, with what pre-training gives it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         if isinstance(config, PretrainConfig):
             return MaskedPoseModel(config.network)
-        if job.init is None:
-            if config.network is None:
-                raise InputError("lifting from scratch needs the setting network; or give --init CHECKPOINT")
-            return LiftingModel(config.network)
-        with storage.fetch_folder(job.init) as folder:
-            pretrained = load_checkpoint(folder, expect_architecture="masked").model
-        assert isinstance(pretrained, MaskedPoseModel)  # load_checkpoint has just said so
-        model = LiftingModel(dataclasses.replace(pretrained.config, frame_dropout=config.frame_dropout))
-        model.start_from(pretrained)
-        return model
+        sizes = config.network if pretrained is None else pretrained.config
+        if sizes is None:
+            raise InputError("fine-tuning from scratch needs the setting network; or give --init CHECKPOINT")
+        sizes = dataclasses.replace(sizes, frame_dropout=config.frame_dropout)
+        if config.task == "lifting":
+            model = LiftingModel(sizes)
+            if pretrained is not None:
+                model.start_from(pretrained)
+            return model
+        whole = (UnifiedPoseModel if config.task == "unified" else MaskedPoseModel)(sizes)
+        if pretrained is not None:
+            whole.load_state_dict(pretrained.state_dict())
+        return whole
 
 
 def _mean_over_workers(metrics: dict[str, float]) -> dict[str, float]:

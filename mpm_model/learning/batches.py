@@ -1,7 +1,7 @@
 """From world-space windows in memory to batches: views, mirror, noise and hidden cells, all counted."""
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -9,16 +9,30 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mpm_model.errors import refuse
-from mpm_model.learning.counted import counted_normal, counted_uniform, sample_order
-from mpm_model.learning.masking import LIMBS
+from mpm_model.learning.counted import counted_normal, counted_uniform
+from mpm_model.learning.detector_noise import DetectorNoiseConfig, detect
+from mpm_model.learning.masking import TUBES, draw_tubes
+from mpm_model.learning.order import Samples
+from mpm_model.learning.pose_augment import PoseAugmentConfig, augment_pose
 from mpm_model.pose.camera import Camera, project, world_to_camera
 from mpm_model.pose.normalize import (
     NORMALISATIONS,
+    input_channels,
     normalize_keypoints,
+    normalize_targets,
     root_relative,
 )
 from mpm_model.pose.skeleton import Skeleton
 from mpm_model.pose.virtual_camera import DRAWS_PER_CAMERA, VirtualCameraConfig, draw_cameras
+
+
+class CountedArguments(TypedDict):
+    """What all randomness is counted from."""
+
+    seed: int
+    epoch: int
+    sample_ids: Int[np.ndarray, "B"]
+
 
 LARGEST_BELOW_ONE = 1 - 2**-24
 """The largest float32 below 1."""
@@ -30,16 +44,28 @@ class ViewConfig:
 
     camera: VirtualCameraConfig = field(default_factory=VirtualCameraConfig)
     """Where cameras may stand."""
+    cameras_per_window: int = 0
+    """So many cameras film each window, in turn, as in a laboratory; 0 draws a new one every epoch."""
     normalisation: str = "screen"
-    """How pixels become network input: `screen`, the paper's, or `person`, centred and free of scale."""
+    """How pixels become network input: one of `mpm_model.pose.normalize.NORMALISATIONS`."""
     mirror_probability: float = 0.5
     """How often a window is mirrored, left joints becoming right ones."""
+    pose: PoseAugmentConfig = field(default_factory=PoseAugmentConfig)
+    """Bodies and postures nobody recorded; off by default."""
+    detector: DetectorNoiseConfig = field(default_factory=DetectorNoiseConfig)
+    """How the detector errs; its scale is 0 by default: true 2D."""
     noise_std: float = 0.0
     """Standard deviation of Gaussian noise on 2D, as a share of the person's size in the image."""
     hidden_ratio: float = 0.0
     """Probability that a keypoint enters as hidden, for fine-tuning to detectors that miss joints."""
-    hidden_limb_probability: float = 0.0
-    """Probability that one whole limb is hidden through the window."""
+    hidden_tube_probability: float = 0.0
+    """Probability that the same joints are hidden through the window: see `tube_kinds`."""
+    tube_kinds: tuple[str, ...] = ("limb",)
+    """Which joints a tube hides, each as often: kinds of `mpm_model.learning.masking.TUBES`."""
+    unknown_image_probability: float = 0.0
+    """How often the network is not told the image's size; only `both` looks at it."""
+    has_confidence: bool = False
+    """Whether the detector's confidence enters with each keypoint."""
 
     def __post_init__(self) -> None:
         faults = []
@@ -47,12 +73,28 @@ class ViewConfig:
             faults.append(
                 f"normalisation must be one of {', '.join(NORMALISATIONS)}, got {self.normalisation!r}"
             )
-        for name in ("mirror_probability", "hidden_ratio", "hidden_limb_probability"):
+        for name in (
+            "mirror_probability",
+            "hidden_ratio",
+            "hidden_tube_probability",
+            "unknown_image_probability",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 faults.append(f"{name} must be in 0..1, got {getattr(self, name)}")
+        if self.cameras_per_window < 0:
+            faults.append(f"cameras_per_window must not be negative, got {self.cameras_per_window}")
         if self.noise_std < 0:
             faults.append(f"noise_std must not be negative, got {self.noise_std}")
+        if unknown := [kind for kind in self.tube_kinds if kind not in TUBES]:
+            faults.append(f"tube_kinds must be of {', '.join(TUBES)}, got {', '.join(unknown)}")
+        if self.hidden_tube_probability and not self.tube_kinds:
+            faults.append("tube_kinds must name at least one kind")
         refuse("view", faults)
+
+    @property
+    def keypoint_channels(self) -> int:
+        """Numbers that enter the network for each keypoint."""
+        return input_channels(self.normalisation)[self.has_confidence]
 
 
 @dataclass(frozen=True)
@@ -67,6 +109,12 @@ class Corpus:
     """Stable ids that all randomness is counted from."""
     skeleton: Skeleton
     """Skeleton of the joints."""
+    rate_hz: float
+    """Frames per second."""
+    dataset: Int[np.ndarray, "N"]
+    """Number of the data set each window is of, in `dataset_names`."""
+    dataset_names: tuple[str, ...]
+    """The data sets, sorted."""
 
     def __len__(self) -> int:
         return len(self.sample_ids)
@@ -81,83 +129,97 @@ class Corpus:
 class Batch:
     """What the objectives see."""
 
-    keypoints: Float[Tensor, "B T J 2"]
-    """Normalised 2D input."""
+    keypoints: Float[Tensor, "B T J C_in"]
+    """Network input as the detector gives it: see `normalize_keypoints`."""
     is_hidden: Bool[Tensor, "B T J"]
     """Keypoints nobody saw; their values mean nothing."""
+    true_keypoints: Float[Tensor, "B T J 2"]
+    """Where the keypoints really are, normalised as the input is."""
+    has_image: Bool[Tensor, "B T J"]
+    """Joints with a true keypoint, seen by the detector or not."""
     joints_rel_m: Float[Tensor, "B T J 3"]
     """Camera-space joints relative to the root, the target."""
     is_valid: Bool[Tensor, "B T J"]
     """Joints that count in the loss."""
     sample_ids: Int[np.ndarray, "B"]
-    """Ids of the windows."""
+    """Ids of the samples, which their masks are counted from."""
 
 
-def indices_at(
-    step: int, *, samples: int, batch_windows: int, seed: int, rank: int = 0, world_size: int = 1
-) -> tuple[int, Int[np.ndarray, "B"]]:
-    """Epoch and window indices of one worker's share of the global batch of a step.
-
-    Every epoch is a new permutation; what does not fill a batch at its end is left out, and comes
-    another time because the permutation is another. All workers' shares together are the same
-    batch for any number of workers.
-    """
-    steps_per_epoch = samples // batch_windows
-    epoch, within = divmod(step, steps_per_epoch)
-    order = _epoch_order(seed, epoch, samples)
-    return epoch, order[within * batch_windows : (within + 1) * batch_windows][rank::world_size]
-
-
-@lru_cache(maxsize=2)
-def _epoch_order(seed: int, epoch: int, samples: int) -> Int[np.ndarray, "N"]:
-    return sample_order(seed=seed, epoch=epoch, samples=samples)
-
-
-def draw_batch(
-    corpus: Corpus, indices: Int[np.ndarray, "B"], *, seed: int, epoch: int, config: ViewConfig
-) -> Batch:
-    """View windows through freshly drawn cameras.
+def draw_batch(corpus: Corpus, samples: Samples, *, seed: int, epoch: int, config: ViewConfig) -> Batch:
+    """View windows through freshly drawn cameras and a detector's eyes.
 
     Everything drawn depends on (seed, epoch, sample id) alone.
     """
     device = corpus.joints_world_m.device
-    ids = corpus.sample_ids[indices]
-    rows = torch.from_numpy(indices).to(device)
+    ids = corpus.sample_ids[samples.indices] + samples.copies
+    counted: CountedArguments = {"seed": seed, "epoch": epoch, "sample_ids": ids}
+    rows = torch.from_numpy(samples.indices).to(device)
     joints_world_m, is_valid = corpus.joints_world_m[rows], corpus.is_valid[rows]
 
-    def uniform(stream: str, count: int) -> Tensor:
-        drawn = counted_uniform(stream, seed=seed, epoch=epoch, sample_ids=ids, count=count)
+    def uniform(stream: str, count: int, *, at_epoch: int = epoch) -> Tensor:
+        drawn = counted_uniform(stream, seed=seed, epoch=at_epoch, sample_ids=ids, count=count)
         # In float32 a number just below 1 would become 1, and an index made of it fall off the end.
         return torch.from_numpy(drawn).to(device, torch.float32).clamp(max=LARGEST_BELOW_ONE)
 
+    if config.pose.probability:
+        joints_world_m = augment_pose(
+            joints_world_m, is_valid, skeleton=corpus.skeleton, config=config.pose, **counted
+        )
     if config.mirror_probability:
         is_mirrored = uniform("mirror", 1)[:, :, None] < config.mirror_probability
         joints_world_m, is_valid = mirror_world(joints_world_m, is_valid, is_mirrored, corpus.skeleton)
 
-    camera = draw_cameras(uniform("camera", DRAWS_PER_CAMERA), joints_world_m, is_valid, config.camera)
-    keypoints_px, joints_cam_m, is_hidden = observe(joints_world_m, is_valid, camera)
+    camera_epoch = epoch % config.cameras_per_window if config.cameras_per_window else epoch
+    camera_draws = uniform("camera", DRAWS_PER_CAMERA, at_epoch=camera_epoch)
+    camera = draw_cameras(camera_draws, joints_world_m, is_valid, config.camera)
+    true_px, joints_cam_m, has_no_image = observe(joints_world_m, is_valid, camera)
+    seen_px, is_hidden = true_px, has_no_image
+    confidence = torch.ones_like(true_px[..., 0])
     batch, frames, joints = is_hidden.shape
+    if config.detector.scale:
+        seen_px, confidence, is_hidden = detect(
+            true_px,
+            has_no_image,
+            rate_hz=corpus.rate_hz,
+            skeleton=corpus.skeleton,
+            config=config.detector,
+            **counted,
+        )
     if config.noise_std:
-        normal = counted_normal("noise", seed=seed, epoch=epoch, sample_ids=ids, count=frames * joints * 2)
+        normal = counted_normal("noise", **counted, count=frames * joints * 2)
         noise = torch.from_numpy(normal).to(device, torch.float32).reshape(batch, frames, joints, 2)
-        keypoints_px = keypoints_px + noise * config.noise_std * person_size_px(keypoints_px, is_hidden)
+        seen_px = seen_px + noise * config.noise_std * person_size_px(true_px, has_no_image)
     if config.hidden_ratio:
         is_hidden = is_hidden | (
             uniform("hidden", frames * joints).reshape(batch, frames, joints) < config.hidden_ratio
         )
-    if config.hidden_limb_probability:
-        is_hidden = is_hidden | _hidden_limb(
-            uniform("limb", 2), config.hidden_limb_probability, corpus.skeleton
-        )
+    if config.hidden_tube_probability:
+        is_tube = draw_tubes("view", kinds=config.tube_kinds, skeleton=corpus.skeleton, **counted)
+        is_drawn = uniform("limb", 1) < config.hidden_tube_probability
+        is_hidden = is_hidden | (torch.from_numpy(is_tube).to(device) & is_drawn)[:, None]
+    width_px, height_px = camera.width_px, camera.height_px
+    if config.unknown_image_probability:
+        is_unknown = uniform("image", 1)[:, 0] < config.unknown_image_probability
+        width_px, height_px = width_px.where(~is_unknown, 0), height_px.where(~is_unknown, 0)
     return Batch(
         keypoints=normalize_keypoints(
-            keypoints_px,
+            seen_px,
             is_hidden,
+            normalisation=config.normalisation,
+            width_px=width_px,
+            height_px=height_px,
+            confidence=confidence if config.has_confidence else None,
+        ),
+        is_hidden=is_hidden,
+        true_keypoints=normalize_targets(
+            true_px,
+            seen_px=seen_px,
+            is_hidden=is_hidden,
             normalisation=config.normalisation,
             width_px=camera.width_px,
             height_px=camera.height_px,
         ),
-        is_hidden=is_hidden,
+        has_image=~has_no_image,
         joints_rel_m=root_relative(joints_cam_m, corpus.skeleton)[0],
         is_valid=is_valid,
         sample_ids=ids,
@@ -197,13 +259,3 @@ def person_size_px(
     high = keypoints_px.masked_fill(is_hidden, -torch.inf).amax(2)
     low = keypoints_px.masked_fill(is_hidden, torch.inf).amin(2)
     return (high - low).amax(-1).clamp(min=0.0).mean(1)[:, None, None, None]
-
-
-def _hidden_limb(
-    uniform: Float[Tensor, "B 2"], probability: float, skeleton: Skeleton
-) -> Bool[Tensor, "B 1 J"]:
-    is_limb = torch.zeros(len(LIMBS), len(skeleton), dtype=torch.bool, device=uniform.device)
-    for row, limb in enumerate(LIMBS):
-        is_limb[row, skeleton.select(*limb)] = True
-    which = (uniform[:, 1] * len(LIMBS)).long()
-    return (is_limb[which] & (uniform[:, :1] < probability))[:, None]

@@ -44,9 +44,11 @@ def counted_normal(
     return normal[:, :count]
 
 
-def sample_order(*, seed: int, epoch: int, samples: int) -> Int[np.ndarray, "samples"]:
+def sample_order(
+    *, seed: int, epoch: int, samples: int, stream: str = "sample order"
+) -> Int[np.ndarray, "samples"]:
     """The order in which an epoch visits its samples: a permutation of 0..samples-1, int64."""
-    key = _stream_key("sample order", seed=seed, epoch=epoch)
+    key = _stream_key(stream, seed=seed, epoch=epoch)
     return np.argsort(_bits(key, np.arange(samples), 1)[:, 0], kind="stable")
 
 

@@ -4,7 +4,7 @@ The paper hides in two ways at once: whole frames are taken away from the encode
 and in every frame some joints are replaced by a learnt token. Masks are drawn per sample.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,29 +81,55 @@ def draw_hidden(
     )
 
 
-def draw_hidden_tubes(
+LIMBS: Mapping[str, tuple[str, ...]] = {
+    "left leg": ("left_hip", "left_knee", "left_ankle"),
+    "right leg": ("right_hip", "right_knee", "right_ankle"),
+    "left arm": ("left_shoulder", "left_elbow", "left_wrist"),
+    "right arm": ("right_shoulder", "right_elbow", "right_wrist"),
+}
+"""The four limbs, by joint, of any skeleton that has them."""
+
+_LEFT_LEG, _RIGHT_LEG, _LEFT_ARM, _RIGHT_ARM = LIMBS.values()
+TUBES: Mapping[str, tuple[tuple[str, ...], ...] | int] = {
+    "limb": tuple(LIMBS.values()),
+    "legs": (_LEFT_LEG + _RIGHT_LEG,),
+    "arms": (_LEFT_ARM + _RIGHT_ARM,),
+    "side": (_LEFT_LEG + _LEFT_ARM, _RIGHT_LEG + _RIGHT_ARM),
+    "random_3": 3,
+    "random_6": 6,
+}
+"""Kinds of tube masks: one of these groups of joints, or so many joints drawn at random, never the root.
+
+The paper completes 3D with `limb` and `random_3` and lifts occluded 2D with `legs`, `arms`, `side` and
+`random_6`."""
+
+
+def draw_tubes(
     stream: str,
     *,
     seed: int,
     epoch: int,
     sample_ids: Int[np.ndarray, "B"],
-    frames: int,
-    groups: Sequence[Sequence[str]],
+    kinds: Sequence[str],
     skeleton: Skeleton,
-) -> Bool[np.ndarray, "B T J"]:
-    """Hide one of several groups of joints through all frames of a sample, as an occlusion does."""
-    uniform = counted_uniform(f"tube/{stream}", seed=seed, epoch=epoch, sample_ids=sample_ids, count=1)
-    is_in_group = np.zeros((len(groups), len(skeleton)), dtype=bool)
-    for row, group in zip(is_in_group, groups, strict=True):
-        row[skeleton.select(*group)] = True
-    chosen = is_in_group[(uniform[:, 0] * len(groups)).astype(int)]
-    return np.broadcast_to(chosen[:, None], (len(sample_ids), frames, len(skeleton)))
-
-
-LIMBS: tuple[tuple[str, ...], ...] = (
-    ("left_hip", "left_knee", "left_ankle"),
-    ("right_hip", "right_knee", "right_ankle"),
-    ("left_shoulder", "left_elbow", "left_wrist"),
-    ("right_shoulder", "right_elbow", "right_wrist"),
-)
-"""The four limbs, by joint, of any skeleton that has them."""
+) -> Bool[np.ndarray, "B J"]:
+    """Joints that are hidden through all frames of a sample, as an occlusion hides them."""
+    joints = len(skeleton)
+    uniform = counted_uniform(
+        f"tube/{stream}", seed=seed, epoch=epoch, sample_ids=sample_ids, count=2 + joints
+    )
+    is_root = np.array([parent is None for parent in skeleton.parents])
+    rank = np.where(is_root, np.inf, uniform[:, 2:]).argsort(axis=-1).argsort(axis=-1)
+    which_kind = (uniform[:, 0] * len(kinds)).astype(int)
+    is_hidden = np.zeros((len(sample_ids), joints), dtype=bool)
+    for number, kind in enumerate(kinds):
+        groups = TUBES[kind]
+        if isinstance(groups, int):
+            of_kind = rank < groups
+        else:
+            is_in_group = np.zeros((len(groups), joints), dtype=bool)
+            for row, group in zip(is_in_group, groups, strict=True):
+                row[skeleton.select(*group)] = True
+            of_kind = is_in_group[(uniform[:, 1] * len(groups)).astype(int)]
+        is_hidden = np.where((which_kind == number)[:, None], of_kind, is_hidden)
+    return is_hidden

@@ -9,10 +9,30 @@ from torch import Tensor, nn
 
 from mpm_model.errors import refuse
 from mpm_model.learning.batches import Batch
-from mpm_model.learning.masking import Hidden, MaskConfig, draw_hidden
+from mpm_model.learning.masking import TUBES, Hidden, MaskConfig, draw_hidden, draw_tubes
+from mpm_model.pose.skeleton import Skeleton
 
 Objective = Callable[[nn.Module, Batch, int], tuple[Tensor, dict[str, Tensor]]]
 """(model, batch, epoch) -> (loss, metrics to log). Metrics stay on the device."""
+
+
+class Learner(nn.Module):
+    """A network and what it is asked for as one module: data-parallel training then sees one forward pass."""
+
+    def __init__(self, model: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and metrics of a batch."""
+        return self.objective(self.model, batch, epoch)
+
+
+def ask(model: nn.Module, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+    """The objective of a `Learner`, wrapped for data-parallel training or not."""
+    answer: tuple[Tensor, dict[str, Tensor]] = model(batch, epoch)
+    return answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,16 +43,31 @@ class MaskedLossConfig:
     """Weight of the 2D reconstruction error, in normalised units."""
     weight_3d: float = 2.0
     """Weight of the 3D reconstruction error, in metres."""
+    weight_lift: float = 0.0
+    """Weight of the error of 3D lifted from masked 2D, in metres: the third pretext of the paper's first
+    version. It shows the network which 2D belongs to which 3D, so it is off by default."""
 
     def __post_init__(self) -> None:
         refuse(
             "loss",
-            [
-                f"{name} must not be negative, got {value}"
-                for name, value in (("weight_2d", self.weight_2d), ("weight_3d", self.weight_3d))
-                if value < 0
-            ],
+            [f"{name} must not be negative, got {value}" for name, value in vars(self).items() if value < 0],
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionConfig:
+    """Completion of partial 3D poses: what is hidden, through the whole window."""
+
+    tube_kinds: tuple[str, ...] = ("limb", "random_3")
+    """Kinds of `mpm_model.learning.masking.TUBES`, each as often."""
+    weight: float = 1.0
+    """Weight beside lifting, where one network learns both."""
+
+    def __post_init__(self) -> None:
+        faults = [f"weight must not be negative, got {self.weight}"] * (self.weight < 0)
+        if not self.tube_kinds or any(kind not in TUBES for kind in self.tube_kinds):
+            faults.append(f"tube_kinds must be of {', '.join(TUBES)}, got {', '.join(self.tube_kinds)}")
+        refuse("completion", faults)
 
 
 def joint_error(
@@ -52,51 +87,109 @@ def hidden_tensors(hidden: Hidden, batch: Batch) -> tuple[Tensor, Tensor]:
     )
 
 
-def masked_pose_modelling(*, mask: MaskConfig, loss: MaskedLossConfig, seed: int) -> Objective:
-    """Pre-training: hide frames and joints of 2D and 3D, ask for all of both back."""
+def masked_pose_modelling(
+    *, mask: MaskConfig, loss: MaskedLossConfig, skeleton: Skeleton, seed: int
+) -> Objective:
+    """Pre-training: hide frames and joints of 2D and 3D, ask for all of both back.
+
+    What the detector saw goes in, what was there is asked for: with a noisy view this also takes noise away.
+    """
 
     def objective(model: nn.Module, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
-        _, frames, joints, _ = batch.keypoints.shape
-
         def draw(stream: str) -> tuple[Tensor, Tensor]:
             hidden = draw_hidden(
                 stream,
                 seed=seed,
                 epoch=epoch,
                 sample_ids=batch.sample_ids,
-                frames=frames,
-                joints=joints,
+                frames=batch.keypoints.shape[1],
+                joints=len(skeleton),
                 config=mask,
             )
             return hidden_tensors(hidden, batch)
 
         is_hidden_frame_2d, is_hidden_joint_2d = draw("2d")
         is_hidden_frame_3d, is_hidden_joint_3d = draw("3d")
-        reconstruction = model(
+        features_2d = model.encode_2d(  # type: ignore[operator]
             batch.keypoints,
-            batch.joints_rel_m,
-            is_hidden_joint_2d=is_hidden_joint_2d | batch.is_hidden,
-            is_hidden_frame_2d=is_hidden_frame_2d,
-            is_hidden_joint_3d=is_hidden_joint_3d | ~batch.is_valid,
-            is_hidden_frame_3d=is_hidden_frame_3d,
+            is_hidden_joint=is_hidden_joint_2d | batch.is_hidden,
+            is_hidden_frame=is_hidden_frame_2d,
         )
-        loss_2d = joint_error(reconstruction.keypoints, batch.keypoints, ~batch.is_hidden)
-        loss_3d = joint_error(reconstruction.joints, batch.joints_rel_m, batch.is_valid)
-        total = loss.weight_2d * loss_2d + loss.weight_3d * loss_3d
-        return total, {"loss": total.detach(), "loss_2d": loss_2d.detach(), "loss_3d": loss_3d.detach()}
+        features_3d = model.encode_3d(  # type: ignore[operator]
+            batch.joints_rel_m,
+            is_hidden_joint=is_hidden_joint_3d | ~batch.is_valid,
+            is_hidden_frame=is_hidden_frame_3d,
+        )
+        losses = {
+            "2d": joint_error(model.decode_2d(features_2d), batch.true_keypoints, batch.has_image),  # type: ignore[operator]
+            "3d": joint_error(model.decode_3d(features_3d), batch.joints_rel_m, batch.is_valid),  # type: ignore[operator]
+        }
+        total = loss.weight_2d * losses["2d"] + loss.weight_3d * losses["3d"]
+        if loss.weight_lift:
+            losses["lift"] = joint_error(model.decode_3d(features_2d), batch.joints_rel_m, batch.is_valid)  # type: ignore[operator]
+            total = total + loss.weight_lift * losses["lift"]
+        return total, _metrics(total, losses)
 
     return objective
 
 
 def lifting(model: nn.Module, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ARG001
-    """Fine-tuning: error of all frames plus error of the centre frame, in metres."""
+    """Fine-tuning as published: error of all frames plus error of the centre frame, in metres.
+
+    3D from occluded 2D is the same, with tubes in the view.
+    """
     lifted = model(batch.keypoints, is_hidden=batch.is_hidden)
     middle = slice(batch.keypoints.shape[1] // 2, batch.keypoints.shape[1] // 2 + 1)
-    loss_sequence = joint_error(lifted.sequence, batch.joints_rel_m, batch.is_valid)
-    loss_center = joint_error(lifted.center, batch.joints_rel_m[:, middle], batch.is_valid[:, middle])
-    total = loss_sequence + loss_center
-    return total, {
-        "loss": total.detach(),
-        "loss_sequence": loss_sequence.detach(),
-        "loss_center": loss_center.detach(),
+    losses = {
+        "sequence": joint_error(lifted.sequence, batch.joints_rel_m, batch.is_valid),
+        "center": joint_error(lifted.center, batch.joints_rel_m[:, middle], batch.is_valid[:, middle]),
     }
+    total = losses["sequence"] + losses["center"]
+    return total, _metrics(total, losses)
+
+
+def completion(*, config: CompletionConfig, skeleton: Skeleton, seed: int) -> Objective:
+    """3D poses from partial 3D poses: error of all joints, in metres, as published."""
+
+    def objective(model: nn.Module, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+        is_hidden = hidden_in_3d(batch, config=config, skeleton=skeleton, seed=seed, epoch=epoch)
+        completed = model.reconstruct_3d(batch.joints_rel_m, is_hidden_joint=is_hidden, is_hidden_frame=None)  # type: ignore[operator]
+        losses = {"complete": joint_error(completed, batch.joints_rel_m, batch.is_valid)}
+        return losses["complete"], _metrics(losses["complete"], losses)
+
+    return objective
+
+
+def lifting_and_completion(*, config: CompletionConfig, skeleton: Skeleton, seed: int) -> Objective:
+    """Both tasks with one set of weights: error of all lifted frames and of all completed ones, in metres."""
+    complete = completion(config=config, skeleton=skeleton, seed=seed)
+
+    def objective(model: nn.Module, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+        lifted = model.sequence(batch.keypoints, batch.is_hidden)  # type: ignore[operator]
+        losses = {"sequence": joint_error(lifted, batch.joints_rel_m, batch.is_valid)}
+        total = losses["sequence"]
+        if config.weight:
+            losses["complete"], _ = complete(model, batch, epoch)
+            total = total + config.weight * losses["complete"]
+        return total, _metrics(total, losses)
+
+    return objective
+
+
+def hidden_in_3d(
+    batch: Batch, *, config: CompletionConfig, skeleton: Skeleton, seed: int, epoch: int
+) -> Bool[Tensor, "B T J"]:
+    """Joints that completion may not see: one tube a sample, and what was never captured."""
+    tubes = draw_tubes(
+        "3d",
+        seed=seed,
+        epoch=epoch,
+        sample_ids=batch.sample_ids,
+        kinds=config.tube_kinds,
+        skeleton=skeleton,
+    )
+    return torch.from_numpy(tubes).to(batch.is_valid.device)[:, None] | ~batch.is_valid
+
+
+def _metrics(total: Tensor, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {"loss": total.detach()} | {f"loss_{name}": value.detach() for name, value in losses.items()}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mpm_model.learning.batches import Batch, Corpus, ViewConfig, draw_batch
 from mpm_model.learning.masking import MaskConfig, draw_hidden
 from mpm_model.learning.objectives import Objective, hidden_tensors
+from mpm_model.learning.order import Samples
 from mpm_model.pose.metrics import MM_PER_M
 
 SCORING_EPOCH = 2**31 - 1
@@ -58,7 +59,7 @@ def scoring_batches(corpus: Corpus, *, seed: int, view: ViewConfig, batch_window
     """All windows of a corpus once, in order, through cameras that are the same at every call."""
     for start in range(0, len(corpus), batch_windows):
         indices = np.arange(start, min(start + batch_windows, len(corpus)))
-        yield draw_batch(corpus, indices, seed=seed, epoch=SCORING_EPOCH, config=view)
+        yield draw_batch(corpus, Samples.once(indices), seed=seed, epoch=SCORING_EPOCH, config=view)
 
 
 @torch.inference_mode()
@@ -69,7 +70,7 @@ def score_reconstruction(
     score = ReconstructionScore()
     model.eval()
     for batch in batches:
-        _, frames, joints, _ = batch.keypoints.shape
+        frames, joints = batch.is_hidden.shape[1:]
         hidden = [
             draw_hidden(
                 stream,
@@ -92,8 +93,8 @@ def score_reconstruction(
             is_hidden_frame_3d=frame_3d,
         )
         score.keypoints.add(
-            torch.linalg.vector_norm(reconstruction.keypoints - batch.keypoints, dim=-1),
-            (joint_2d | frame_2d[..., None]) & ~batch.is_hidden,
+            torch.linalg.vector_norm(reconstruction.keypoints - batch.true_keypoints, dim=-1),
+            (joint_2d | frame_2d[..., None]) & batch.has_image,
         )
         score.joints_m.add(
             torch.linalg.vector_norm(reconstruction.joints - batch.joints_rel_m, dim=-1),

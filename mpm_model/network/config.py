@@ -1,6 +1,7 @@
 """Sizes of the paper's transformer, and which of them can be built."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from mpm_model.errors import refuse
 
@@ -37,6 +38,18 @@ class PoseTransformerConfig:
     """Share dropped in the layers that see one frame at a time; the paper lifts with 0.2."""
     decoder_layers: int = 1
     """Transformer layers of each decoder of `MaskedPoseModel`; 2 for completion. Lifting has no decoder."""
+    positions: Literal["table", "rotary"] = "table"
+    """How attention knows the order of frames: by the paper's learnt tables, for windows of `frames` alone,
+    or by turning queries and keys (Su et al. 2021, RoFormer), for windows of any length."""
+    norms: Literal["paper", "standard"] = "paper"
+    """`paper`: batch norm around the layers that see one frame, a layer norm of its own kind elsewhere.
+    `standard`: torch's layer norm everywhere, so that no sample sees another."""
+    keypoint_channels: int = 2
+    """Numbers that enter of each keypoint: see `mpm_model.pose.normalize.network_input`."""
+    spatial_layers: int = 0
+    """Transformer layers over the joints of one frame, before frames are mixed; 0, as published, has none."""
+    spatial_width: int = 32
+    """Features of a joint in these layers; 4 heads, twice as many features in the feed-forward part."""
 
     def __post_init__(self) -> None:
         faults = size_faults(
@@ -50,6 +63,17 @@ class PoseTransformerConfig:
             "frame_hidden",
             "decoder_layers",
         )
+        if not isinstance(self.spatial_layers, int) or self.spatial_layers < 0:
+            faults.append(f"spatial_layers must be a whole number from 0, got {self.spatial_layers!r}")
+        if not isinstance(self.spatial_width, int) or self.spatial_width < 4 or self.spatial_width % 4:
+            faults.append(f"spatial_width must be a multiple of 4, got {self.spatial_width!r}")
+        if self.keypoint_channels not in range(2, 6):
+            faults.append(f"keypoint_channels must be in 2..5, got {self.keypoint_channels!r}")
+        for name, known in (("positions", ("table", "rotary")), ("norms", ("paper", "standard"))):
+            if getattr(self, name) not in known:
+                faults.append(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if not faults and self.positions == "rotary" and self.width // self.heads % 2:
+            faults.append(f"rotary positions need an even width per head, got {self.width // self.heads}")
         if not faults and self.width == 1:
             faults.append("width must be at least 2 for a layer norm to have a spread, got 1")
         if not faults and self.width % self.heads:

@@ -1,29 +1,21 @@
 """Lifting: 3D poses from 2D poses, the fine-tuning network of the paper."""
 
-from typing import NamedTuple
-
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mpm_model.errors import refuse
 from mpm_model.network.config import PoseTransformerConfig, strides
-from mpm_model.network.masked import MaskedPoseModel
+from mpm_model.network.masked import Lifted, MaskedPoseModel
 from mpm_model.network.transformer import StridedLayer
 from mpm_model.network.trunk import PoseEmbedding, PoseHead, Trunk, check_window, hide, learnt
 
 LAYERS_WITH_POSITIONS = 3
 """Strided layers, from the first on, that have a table of positions."""
-SHARED_SIZES = ("frames", "joints", "width", "layers", "heads", "feed_forward", "frame_hidden")
+SHARED_SIZES = (
+    "frames", "joints", "width", "layers", "heads", "feed_forward", "frame_hidden",
+    "positions", "norms", "keypoint_channels", "spatial_layers", "spatial_width",
+)  # fmt: skip
 """Sizes in which a lifting network and the pre-trained network it starts from must agree."""
-
-
-class Lifted(NamedTuple):
-    """3D poses that `LiftingModel` gives for a window of 2D poses."""
-
-    center: Float[Tensor, "B 1 J 3"]
-    """The frame in the middle, from the strided layers."""
-    sequence: Float[Tensor, "B T J 3"]
-    """All frames, straight from the shared transformer."""
 
 
 class StridedReduction(nn.Module):
@@ -56,15 +48,15 @@ class LiftingModel(nn.Module):
     def __init__(self, config: PoseTransformerConfig) -> None:
         super().__init__()
         self.config = config
-        self.hidden_keypoint = learnt(2)
-        self.embed_2d = PoseEmbedding(config, coordinates=2)
+        self.hidden_keypoint = learnt(config.keypoint_channels)
+        self.embed_2d = PoseEmbedding(config, coordinates=config.keypoint_channels)
         self.trunk = Trunk(config)
         self.reduction = StridedReduction(config)
         self.center_head = PoseHead(config, coordinates=3)
         self.sequence_head = PoseHead(config, coordinates=3)
 
     def forward(
-        self, keypoints: Float[Tensor, "B T J 2"], *, is_hidden: Bool[Tensor, "B T J"] | None = None
+        self, keypoints: Float[Tensor, "B T J C_in"], *, is_hidden: Bool[Tensor, "B T J"] | None = None
     ) -> Lifted:
         """Lift the frame in the middle and all frames.
 
@@ -76,7 +68,7 @@ class LiftingModel(nn.Module):
         )
 
     def sequence(
-        self, keypoints: Float[Tensor, "B T J 2"], is_hidden: Bool[Tensor, "B T J"] | None = None
+        self, keypoints: Float[Tensor, "B T J C_in"], is_hidden: Bool[Tensor, "B T J"] | None = None
     ) -> Float[Tensor, "B T J 3"]:
         """Lift all frames at once, without the strided layers: what archives want."""
         poses: Tensor = self.sequence_head(self._features(keypoints, is_hidden))
@@ -102,9 +94,9 @@ class LiftingModel(nn.Module):
         self.trunk.load_state_dict(pretrained.trunk.state_dict())
 
     def _features(
-        self, keypoints: Float[Tensor, "B T J 2"], is_hidden: Bool[Tensor, "B T J"] | None
+        self, keypoints: Float[Tensor, "B T J C_in"], is_hidden: Bool[Tensor, "B T J"] | None
     ) -> Float[Tensor, "B T D"]:
-        check_window("keypoints", keypoints, self.config, coordinates=2)
+        check_window("keypoints", keypoints, self.config, coordinates=self.config.keypoint_channels)
         if is_hidden is not None:
             keypoints = hide(keypoints, is_hidden, self.hidden_keypoint)
         features: Tensor = self.trunk(self.embed_2d(keypoints))

@@ -1,6 +1,7 @@
 """Transformer layers in the exact form of the paper: pre-norm, ReLU, a layer norm of its own kind."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,8 @@ from mpm_model.network.config import PoseTransformerConfig
 
 EPSILON = 1e-6
 """Added to the standard deviation (not to the variance) by `LayerNorm`."""
+LONGEST_TURN_FRAMES = 1000.0
+"""Base of the rotary positions: windows are much shorter than the texts of Su et al., who take 10,000."""
 
 
 class LayerNorm(nn.Module):
@@ -32,6 +35,31 @@ class LayerNorm(nn.Module):
         return torch.addcmul(self.bias, centred / (std + EPSILON), self.gain)
 
 
+def norm_of(width: int, config: PoseTransformerConfig) -> nn.Module:
+    """The layer norm of a configuration."""
+    return LayerNorm(width) if config.norms == "paper" else nn.LayerNorm(width)
+
+
+class Turns(NamedTuple):
+    """Rotary positions: by what angle each pair of features turns at each place."""
+
+    cos: Float[Tensor, "... T half"]
+    sin: Float[Tensor, "... T half"]
+
+    def apply(self, features: Float[Tensor, "B H T D_head"]) -> Float[Tensor, "B H T D_head"]:
+        """Turn the first half of the features against the second."""
+        first, second = features.chunk(2, dim=-1)
+        return torch.cat((first * self.cos - second * self.sin, first * self.sin + second * self.cos), dim=-1)
+
+
+def turns_at(place: Float[Tensor, "... T"], head_width: int) -> Turns:
+    """Rotary positions (Su et al. 2021); the slowest pair turns once in some 1,000 frames."""
+    half = head_width // 2
+    rate = torch.pow(LONGEST_TURN_FRAMES, -torch.arange(half, device=place.device) / half)
+    angle_rad = place[..., None] * rate
+    return Turns(angle_rad.cos(), angle_rad.sin())
+
+
 class Attention(nn.Module):
     """Self-attention among the frames of one window."""
 
@@ -42,10 +70,12 @@ class Attention(nn.Module):
         self.query_key_value = nn.Linear(config.width, 3 * config.width)
         self.out = nn.Linear(config.width, config.width)
 
-    def forward(self, features: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+    def forward(self, features: Float[Tensor, "B T D"], turns: Turns | None = None) -> Float[Tensor, "B T D"]:
         """Every frame asks all frames."""
         split = self.query_key_value(features).unflatten(-1, (3, self.heads, -1))  # (B, T, 3, H, D / H)
         query, key, value = split.permute(2, 0, 3, 1, 4)  # each (B, H, T, D / H)
+        if turns is not None:
+            query, key = turns.apply(query), turns.apply(key)
         answers = functional.scaled_dot_product_attention(
             query, key, value, dropout_p=self.dropout if self.training else 0.0
         )
@@ -58,19 +88,29 @@ class TransformerLayer(nn.Module):
 
     def __init__(self, config: PoseTransformerConfig) -> None:
         super().__init__()
-        self.attention_norm = LayerNorm(config.width)
+        self.attention_norm = norm_of(config.width, config)
         self.attention = Attention(config)
-        self.feed_forward_norm = LayerNorm(config.width)
+        self.feed_forward_norm = norm_of(config.width, config)
         self.expand = nn.Linear(config.width, config.feed_forward)
         self.contract = nn.Linear(config.feed_forward, config.width)
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, features: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+    def forward(self, features: Float[Tensor, "B T D"], turns: Turns | None = None) -> Float[Tensor, "B T D"]:
         """Mix frames, then transform each."""
-        features = features + self.drop(self.attention(self.attention_norm(features)))
+        features = features + self.drop(self.attention(self.attention_norm(features), turns))
         hidden = self.drop(functional.relu(self.expand(self.feed_forward_norm(features))))
         result: Tensor = features + self.drop(self.contract(hidden))
         return result
+
+
+class Stack(nn.Sequential):
+    """Transformer layers one after another, all with the same positions."""
+
+    def forward(self, features: Float[Tensor, "B T D"], turns: Turns | None = None) -> Float[Tensor, "B T D"]:
+        """Through all layers."""
+        for layer in self:
+            features = layer(features, turns)
+        return features
 
 
 class StridedLayer(nn.Module):
@@ -83,9 +123,9 @@ class StridedLayer(nn.Module):
     def __init__(self, config: PoseTransformerConfig, *, stride: int) -> None:
         super().__init__()
         self.stride = stride
-        self.attention_norm = LayerNorm(config.width)
+        self.attention_norm = norm_of(config.width, config)
         self.attention = Attention(config)
-        self.feed_forward_norm = LayerNorm(config.width)
+        self.feed_forward_norm = norm_of(config.width, config)
         self.expand = nn.Linear(config.width, config.feed_forward)
         self.contract = nn.Conv1d(config.feed_forward, config.width, kernel_size=3, stride=stride, padding=1)
         self.drop = nn.Dropout(config.dropout)

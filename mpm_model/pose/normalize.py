@@ -2,7 +2,8 @@
 
 `screen` is the paper's: the image's width becomes [-1, 1] and the aspect is kept. `person` forgets the
 image: it is centred on the visible keypoints of the window and scaled by their spread, so it needs no
-image size.
+image size. `both` gives the network the two beside each other: the pose free of scale, and where in the
+image it stands; of an image whose size nobody knows the second is 0.
 """
 
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from mpm_model.pose.skeleton import Skeleton
 
 Array = TypeVar("Array", np.ndarray, Tensor)
 
-NORMALISATIONS = ("screen", "person")
+NORMALISATIONS = ("screen", "person", "both")
 """What `normalize_keypoints` knows."""
 
 _SCALE_PER_SPREAD = 2.0
@@ -84,6 +85,12 @@ def person_to_px(keypoints_person: Float[Tensor, "B T J 2"], frame: PersonFrame)
     return keypoints_person * frame.scale_px + frame.center_px
 
 
+def input_channels(normalisation: str) -> tuple[int, int]:
+    """Channels of a keypoint in network input: without the detector's confidence, and with it."""
+    channels = 4 if normalisation == "both" else 2
+    return channels, channels + 1
+
+
 def normalize_keypoints(
     keypoints_px: Float[Tensor, "B T J 2"],
     is_hidden: Bool[Tensor, "B T J"],
@@ -91,18 +98,45 @@ def normalize_keypoints(
     normalisation: str,
     width_px: Float[Tensor, "B"],
     height_px: Float[Tensor, "B"],
-) -> Float[Tensor, "B T J 2"]:
+    confidence: Float[Tensor, "B T J"] | None = None,
+) -> Float[Tensor, "B T J C_in"]:
     """Pixels to network input, by one of `NORMALISATIONS`. Hidden keypoints come out as 0.
 
-    `person` does not look at the image size.
+    `person` does not look at the image size; `both` takes a width of 0 for an unknown one. With a
+    `confidence` it becomes the last channel. The first two channels are the pose itself.
     """
+    sizes = {"width_px": width_px, "height_px": height_px}
     if normalisation == "screen":
-        keypoints = px_to_screen(keypoints_px, width_px=width_px, height_px=height_px)
+        channels = [px_to_screen(keypoints_px, **sizes)]
     elif normalisation == "person":
-        keypoints = px_to_person(keypoints_px, person_frame(keypoints_px, is_hidden))
+        channels = [px_to_person(keypoints_px, person_frame(keypoints_px, is_hidden))]
+    elif normalisation == "both":
+        is_known = beside(width_px > 0, keypoints_px, own=0)
+        known = {name: size.where(width_px > 0, 1.0) for name, size in sizes.items()}
+        channels = [
+            px_to_person(keypoints_px, person_frame(keypoints_px, is_hidden)),
+            px_to_screen(keypoints_px, **known).where(is_known, 0.0),
+        ]
     else:
         raise InputError(f"normalisation must be one of {', '.join(NORMALISATIONS)}, got {normalisation!r}")
-    return keypoints.masked_fill(is_hidden[..., None], 0.0)
+    if confidence is not None:
+        channels.append(confidence[..., None])
+    return torch.cat(channels, dim=-1).masked_fill(is_hidden[..., None], 0.0)
+
+
+def normalize_targets(
+    keypoints_px: Float[Tensor, "B T J 2"],
+    *,
+    seen_px: Float[Tensor, "B T J 2"],
+    is_hidden: Bool[Tensor, "B T J"],
+    normalisation: str,
+    width_px: Float[Tensor, "B"],
+    height_px: Float[Tensor, "B"],
+) -> Float[Tensor, "B T J 2"]:
+    """True keypoints in the frame of what was seen: what 2D reconstruction is asked for."""
+    if normalisation == "screen":
+        return px_to_screen(keypoints_px, width_px=width_px, height_px=height_px)
+    return px_to_person(keypoints_px, person_frame(seen_px, is_hidden))
 
 
 def root_relative(joints_m: Array, skeleton: Skeleton) -> tuple[Array, Array]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from mpm_model.learning.batches import observe
 from mpm_model.learning.counted import counted_uniform
@@ -30,31 +30,39 @@ class View:
     height_px: int
 
 
-def held_out_views(windows: Windows) -> Iterator[View]:
-    """Every recording, seen by every camera of the protocol.
+def view_id(name: str) -> Int[np.ndarray, "1"]:
+    """What a recording's cameras and noise are counted from: the first 63 bits of its name's SHA-256."""
+    return np.array([int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1])
+
+
+def held_out_views(windows: Windows) -> Iterator[tuple[str, int, View]]:
+    """Every recording, seen by every camera of the protocol: its name, the camera's number, the view.
 
     Cameras are counted from the protocol's seed, the recording's name and the number of the camera.
     """
     for name, joints_world_m, is_valid in recordings_of(windows):
-        recording_id = np.array([int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1])
         world, valid = torch.from_numpy(joints_world_m)[None], torch.from_numpy(is_valid)[None]
         for view in range(CAMERAS_PER_RECORDING):
             drawn = counted_uniform(
                 "protocol/lifting",
                 seed=PROTOCOL_SEED,
                 epoch=view,
-                sample_ids=recording_id,
+                sample_ids=view_id(name),
                 count=DRAWS_PER_CAMERA,
             )
             camera = draw_cameras(torch.from_numpy(drawn).float(), world, valid, VirtualCameraConfig())
             keypoints_px, joints_cam_m, is_hidden = observe(world, valid, camera)
-            yield View(
-                joints_cam_m=joints_cam_m[0].numpy(),
-                is_valid=is_valid,
-                keypoints_px=keypoints_px[0].numpy(),
-                confidence=(~is_hidden[0]).numpy().astype(np.float32),
-                width_px=int(camera.width_px[0]),
-                height_px=int(camera.height_px[0]),
+            yield (
+                name,
+                view,
+                View(
+                    joints_cam_m=joints_cam_m[0].numpy(),
+                    is_valid=is_valid,
+                    keypoints_px=keypoints_px[0].numpy(),
+                    confidence=(~is_hidden[0]).numpy().astype(np.float32),
+                    width_px=int(camera.width_px[0]),
+                    height_px=int(camera.height_px[0]),
+                ),
             )
 
 
