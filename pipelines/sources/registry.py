@@ -10,6 +10,7 @@ from pipelines.sources.asf_amc import read_asf_amc
 from pipelines.sources.bvh import read_bvh
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.recording import Recording
+from pipelines.sources.trc import read_trc
 from pipelines.sources.ui_prmd import read_ui_prmd
 from pipelines.storage import list_files
 
@@ -42,6 +43,7 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         for reader in (
             Reader(name="asf_amc", suffixes=(".amc",), read=read_asf_amc),
             Reader(name="bvh", suffixes=(".bvh",), read=read_bvh),
+            Reader(name="trc", suffixes=(".trc",), read=read_trc),
             Reader(name="ui_prmd", suffixes=("_positions.txt", "_positions_inc.txt"), read=read_ui_prmd),
         )
     }

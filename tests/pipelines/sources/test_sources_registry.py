@@ -11,7 +11,7 @@ from pipelines.sources.registry import READERS, find_takes
 
 
 def test_readers_are_found_by_their_names():
-    assert set(READERS) == {"asf_amc", "bvh", "ui_prmd"}
+    assert set(READERS) == {"asf_amc", "bvh", "trc", "ui_prmd"}
     assert all(reader.name == name for name, reader in READERS.items())
 
 
