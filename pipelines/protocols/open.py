@@ -28,6 +28,8 @@ from pipelines.windows_table import Windows
 VERSION = 1
 """Raised whenever the figures would change."""
 RATE_HZ = 50.0
+TEST_WINDOW_FRAMES = 27
+"""Windows, and hop, of the tables that recordings are put together from."""
 DATASETS = ("cmu", "ui_prmd", "hdm05")
 NOISE = DetectorNoiseConfig(scale=1.0)
 """The fixed setting of the noisy 2D."""
