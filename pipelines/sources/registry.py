@@ -43,8 +43,8 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         for reader in (
             Reader(name="asf_amc", suffixes=(".amc",), read=read_asf_amc),
             Reader(name="bvh", suffixes=(".bvh",), read=read_bvh),
-            Reader(name="trc", suffixes=(".trc",), read=read_trc),
             Reader(name="ui_prmd", suffixes=("_positions.txt", "_positions_inc.txt"), read=read_ui_prmd),
+            Reader(name="trc", suffixes=(".trc",), read=read_trc),
         )
     }
 )
