@@ -20,7 +20,7 @@ from mpm_model.network.lifting import LiftingModel
 from mpm_model.network.masked import MaskedPoseModel, UnifiedPoseModel
 from mpm_model.network.refinement import RefinementConfig, RefinementModel
 from mpm_model.pose.normalize import NORMALISATIONS, input_channels
-from mpm_model.pose.skeleton import Skeleton
+from mpm_model.pose.skeleton import Skeleton, describe_difference
 
 FORMAT = "mpm-checkpoint/1"
 """Format that `save_checkpoint` writes and `load_checkpoint` reads."""
@@ -247,24 +247,10 @@ def _check_expected(
     if expect_skeleton is not None and skeleton != expect_skeleton:
         faults.append(
             f"its skeleton is {skeleton.name}, wanted {expect_skeleton.name}: "
-            f"{_skeleton_difference(skeleton, expect_skeleton)}; "
+            f"{describe_difference(skeleton, expect_skeleton)}; "
             "give a checkpoint of that skeleton, or data of the checkpoint's"
         )
     refuse(f"{folder}: this checkpoint does not fit", faults)
-
-
-def _skeleton_difference(came: Skeleton, wanted: Skeleton) -> str:
-    here = [joint for joint in came.joints if joint not in wanted.joints]
-    there = [joint for joint in wanted.joints if joint not in came.joints]
-    parts = [f"only in the checkpoint {listing(here)}"] * bool(here)
-    parts += [f"only in what is wanted {listing(there)}"] * bool(there)
-    if not parts and came.joints != wanted.joints:
-        moved = [joint for joint, other in zip(came.joints, wanted.joints, strict=True) if joint != other]
-        parts.append(f"the same joints in another order, at {listing(moved)}")
-    if not parts and came.parents != wanted.parents:
-        pairs = zip(came.joints, came.parents, wanted.parents, strict=True)
-        parts.append(f"other parents of {listing(joint for joint, ours, theirs in pairs if ours != theirs)}")
-    return ", ".join(parts) if parts else "the same joints under another name"
 
 
 def _build(config: Mapping[str, Any], folder: Path) -> Network:

@@ -126,7 +126,7 @@ def untrained(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _reconstruction(checkpoint: Checkpoint, windows: Windows) -> tuple[tuple[Row, ...], int]:
-    from pipelines.train_worker import to_corpus
+    from pipelines.recipe import to_corpus
 
     corpus = to_corpus(windows, "cpu")
     view = ViewConfig(normalisation=checkpoint.normalisation, mirror_probability=0.0)

@@ -17,26 +17,16 @@ from torch import nn
 from torch.optim import Optimizer
 
 from mpm_model.checkpoint import Checkpoint, Network, load_checkpoint, save_checkpoint
-from mpm_model.errors import InputError
 from mpm_model.learning.batches import Batch, Corpus, draw_batch
-from mpm_model.learning.objectives import (
-    Learner,
-    Objective,
-    ask,
-    completion,
-    lifting,
-    lifting_and_completion,
-    masked_pose_modelling,
-)
+from mpm_model.learning.objectives import Learner, ask
 from mpm_model.learning.order import samples_at
 from mpm_model.learning.scoring import mean_pose_m, score_objective, scoring_batches
 from mpm_model.learning.training import fit
-from mpm_model.network.lifting import LiftingModel
-from mpm_model.network.masked import MaskedPoseModel, UnifiedPoseModel
-from mpm_model.pose.skeleton import Skeleton
+from mpm_model.network.masked import MaskedPoseModel
 from pipelines import storage
+from pipelines.recipe import fresh_model, objective_of, to_corpus
 from pipelines.run_config import FinetuneConfig, PretrainConfig
-from pipelines.windows_table import Windows, read_all_windows
+from pipelines.windows_table import read_all_windows
 
 STATE_FILE = "training_state.pt"
 """Weights, optimiser and step: what a run needs to go on."""
@@ -180,30 +170,6 @@ def load_corpora(job: TrainJob, device: torch.device) -> tuple[Corpus, Corpus, f
     return to_corpus(train, device), to_corpus(validation, device), train.rate_hz
 
 
-def to_corpus(windows: Windows, device: torch.device | str) -> Corpus:
-    """Windows as tensors."""
-    names, numbers = np.unique(windows.dataset, return_inverse=True)
-    return Corpus(
-        joints_world_m=torch.from_numpy(windows.joints_world_m).to(device),
-        is_valid=torch.from_numpy(windows.is_valid).to(device),
-        sample_ids=windows.ids,
-        skeleton=windows.skeleton,
-        rate_hz=windows.rate_hz,
-        dataset=numbers.astype(np.int64),
-        dataset_names=tuple(names.tolist()),
-    )
-
-
-def objective_of(config: PretrainConfig | FinetuneConfig, skeleton: Skeleton) -> Objective:
-    """What the model is asked for."""
-    if isinstance(config, PretrainConfig):
-        return masked_pose_modelling(mask=config.mask, loss=config.loss, skeleton=skeleton, seed=config.seed)
-    if config.task == "lifting":
-        return lifting
-    learn = completion if config.task == "completion" else lifting_and_completion
-    return learn(config=config.completion, skeleton=skeleton, seed=config.seed)
-
-
 def build_model(job: TrainJob) -> Network:
     """The network a run starts from: fresh weights from the seed, or the pre-trained ones."""
     if job.init is None:
@@ -212,27 +178,6 @@ def build_model(job: TrainJob) -> Network:
         pretrained = load_checkpoint(folder, expect_architecture="masked").model
     assert isinstance(pretrained, MaskedPoseModel)  # load_checkpoint has just said so
     return fresh_model(job.config, pretrained)
-
-
-def fresh_model(config: PretrainConfig | FinetuneConfig, pretrained: MaskedPoseModel | None) -> Network:
-    """The network of a configuration, drawn from its seed, with what pre-training gives it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        if isinstance(config, PretrainConfig):
-            return MaskedPoseModel(config.network)
-        sizes = config.network if pretrained is None else pretrained.config
-        if sizes is None:
-            raise InputError("fine-tuning from scratch needs the setting network; or give --init CHECKPOINT")
-        sizes = dataclasses.replace(sizes, frame_dropout=config.frame_dropout)
-        if config.task == "lifting":
-            model = LiftingModel(sizes)
-            if pretrained is not None:
-                model.start_from(pretrained)
-            return model
-        whole = (UnifiedPoseModel if config.task == "unified" else MaskedPoseModel)(sizes)
-        if pretrained is not None:
-            whole.load_state_dict(pretrained.state_dict())
-        return whole
 
 
 def _mean_over_workers(metrics: dict[str, float]) -> dict[str, float]:

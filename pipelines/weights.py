@@ -7,7 +7,6 @@ share-alike licence. A run that was killed goes on.
 """
 
 import argparse
-import json
 import shutil
 import time
 from collections.abc import Sequence
@@ -145,7 +144,7 @@ def measure(lifter: Any, test: Sequence[str]) -> dict[str, Any]:
             dataset: {"mpjpe_mm": round(each.mpjpe_mm, 1), "p_mpjpe_mm": round(each.p_mpjpe_mm, 1)}
             for dataset, each in sorted(measured.items())
         }
-    return json.loads(json.dumps(scores))
+    return scores
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float
 
-from mpm_model.errors import refuse
+from mpm_model.errors import listing, refuse
 
 
 def opposite(joint: str) -> str:
@@ -83,6 +83,21 @@ class Skeleton:
     def bone_indices(self) -> np.ndarray:
         """(bones, 2) int: child and parent of each bone."""
         return np.array([(self.index(child), self.index(parent)) for child, parent in self.bones])
+
+
+def describe_difference(came: Skeleton, wanted: Skeleton) -> str:
+    """In what the skeleton of a checkpoint differs from the one that is wanted, by name."""
+    here = [joint for joint in came.joints if joint not in wanted.joints]
+    there = [joint for joint in wanted.joints if joint not in came.joints]
+    parts = [f"only in the checkpoint {listing(here)}"] * bool(here)
+    parts += [f"only in what is wanted {listing(there)}"] * bool(there)
+    if not parts and came.joints != wanted.joints:
+        moved = [joint for joint, other in zip(came.joints, wanted.joints, strict=True) if joint != other]
+        parts.append(f"the same joints in another order, at {listing(moved)}")
+    if not parts and came.parents != wanted.parents:
+        pairs = zip(came.joints, came.parents, wanted.parents, strict=True)
+        parts.append(f"other parents of {listing(joint for joint, ours, theirs in pairs if ours != theirs)}")
+    return ", ".join(parts) if parts else "the same joints under another name"
 
 
 @dataclass(frozen=True)

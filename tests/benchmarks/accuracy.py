@@ -170,7 +170,7 @@ def work(job: Job) -> None:
 
 @lru_cache
 def _corpus(urls: tuple[str, ...], device: str) -> Any:
-    from pipelines.train_worker import to_corpus
+    from pipelines.recipe import to_corpus
     from pipelines.windows_table import read_all_windows
 
     return to_corpus(read_all_windows(urls, splits=("train",)), device)

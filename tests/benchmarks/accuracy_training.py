@@ -14,7 +14,7 @@ from mpm_model.learning.order import samples_at
 from mpm_model.learning.training import fit
 from mpm_model.network.masked import MaskedPoseModel
 from pipelines.run_config import FinetuneConfig, PretrainConfig
-from pipelines.train_worker import fresh_model, objective_of
+from pipelines.recipe import fresh_model, objective_of
 
 
 @dataclass(frozen=True)

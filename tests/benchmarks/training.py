@@ -14,7 +14,7 @@ from mpm_model.learning.objectives import masked_pose_modelling
 from mpm_model.network.masked import MaskedPoseModel
 from pipelines import prepare, pretrain
 from pipelines.run_config import PretrainConfig, load
-from pipelines.train_worker import to_corpus
+from pipelines.recipe import to_corpus
 from pipelines.windows_table import read_all_windows
 
 SETTINGS = (
