@@ -20,7 +20,7 @@ from mpm_model.checkpoint import Checkpoint, Network, load_checkpoint, save_chec
 from mpm_model.learning.batches import Batch, Corpus, draw_batch
 from mpm_model.learning.objectives import Learner, ask
 from mpm_model.learning.order import samples_at
-from mpm_model.learning.scoring import mean_pose_m, score_objective, scoring_batches
+from mpm_model.learning.scoring import mean_pose_m, score_by_dataset, scoring_batches
 from mpm_model.learning.training import fit
 from mpm_model.network.masked import MaskedPoseModel
 from pipelines import storage
@@ -120,8 +120,7 @@ def train_worker(settings: dict[str, Any]) -> None:
         start = stop
         clock.pause()
         if rank == 0 and len(validation):
-            views = scoring_batches(validation, seed=config.seed, view=config.view, batch_windows=64)
-            scores = score_objective(model, views, objective)
+            scores = score_by_dataset(model, validation, objective, seed=config.seed, view=config.view)
             rows[-1] |= {f"validation_{name}": value for name, value in scores.items()}
             settings["board"].post.remote(rows[-1])
         # A barrier: every worker reaches it, and only the first brings a checkpoint.

@@ -55,11 +55,17 @@ class ReconstructionScore:
         return MM_PER_M * self.joints_m.value
 
 
-def scoring_batches(corpus: Corpus, *, seed: int, view: ViewConfig, batch_windows: int) -> Iterable[Batch]:
-    """All windows of a corpus once, in order, through cameras that are the same at every call."""
-    for start in range(0, len(corpus), batch_windows):
-        indices = np.arange(start, min(start + batch_windows, len(corpus)))
-        yield draw_batch(corpus, Samples.once(indices), seed=seed, epoch=SCORING_EPOCH, config=view)
+def scoring_batches(
+    corpus: Corpus, *, seed: int, view: ViewConfig, batch_windows: int, dataset: str | None = None
+) -> Iterable[Batch]:
+    """All windows of a corpus, or of one of its data sets, once, in order, through cameras that are the same
+    at every call."""
+    rows = np.arange(len(corpus))
+    if dataset is not None:
+        rows = np.flatnonzero(corpus.dataset == corpus.dataset_names.index(dataset))
+    for start in range(0, len(rows), batch_windows):
+        samples = Samples.once(rows[start : start + batch_windows])
+        yield draw_batch(corpus, samples, seed=seed, epoch=SCORING_EPOCH, config=view)
 
 
 @torch.inference_mode()
@@ -116,6 +122,21 @@ def score_objective(model: nn.Module, batches: Iterable[Batch], objective: Objec
         for name, value in metrics.items():
             totals[name] = totals.get(name, 0.0) + float(value) * count
     return {name: total / windows for name, total in totals.items()}
+
+
+def score_by_dataset(
+    model: nn.Module, corpus: Corpus, objective: Objective, *, seed: int, view: ViewConfig
+) -> dict[str, float]:
+    """Metrics of an objective over all windows, and over those of each data set: `loss`, `cmu/loss`."""
+    sums: dict[str, float] = {}
+    scores: dict[str, float] = {}
+    for number, dataset in enumerate(corpus.dataset_names):
+        batches = scoring_batches(corpus, seed=seed, view=view, batch_windows=64, dataset=dataset)
+        count = int((corpus.dataset == number).sum())
+        for name, value in score_objective(model, batches, objective).items():
+            scores[f"{dataset}/{name}"] = value
+            sums[name] = sums.get(name, 0.0) + value * count
+    return {name: total / len(corpus) for name, total in sums.items()} | scores
 
 
 @torch.inference_mode()
