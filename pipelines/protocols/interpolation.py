@@ -149,7 +149,7 @@ def fill_space(
 
 def _known_joints(is_hidden: Bool[np.ndarray, "N J"]) -> Bool[np.ndarray, "J"]:
     """Joints that are seen at some time; InputError if there are none."""
-    is_known: np.ndarray = (~is_hidden).any(0)
+    is_known = np.asarray((~is_hidden).any(0))
     if not is_known.any():
         raise InputError("nothing can be filled in: no joint is ever seen")
     return is_known
