@@ -113,11 +113,11 @@ def test_low_confidence_means_larger_error():
     low, high = np.quantile(confidence, [0.2, 0.8])
     assert error[confidence < low].std() > 2 * error[confidence > high].std()
     # Where the confidence knows all, the logarithm of the scale is linear in its logit.
-    center = math.log(0.8 / 0.2)
+    center = math.log(QUIET.median_confidence / (1 - QUIET.median_confidence))
     quality = (confidence.logit() - center) / QUIET.confidence_spread
     assert (error * (0.5 * quality).exp()[..., None]).std() == pytest.approx(0.01, rel=0.02)
     assert quality.std() == pytest.approx(1, abs=0.05)
-    assert confidence.median() == pytest.approx(0.8, abs=0.01)
+    assert confidence.median() == pytest.approx(QUIET.median_confidence, abs=0.01)
 
 
 def test_a_confidence_that_knows_nothing_tells_nothing():
