@@ -26,7 +26,7 @@ VERSION = 1
 """Raised whenever the figures would change."""
 
 Complete = Callable[[Float[np.ndarray, "N J 3"], Bool[np.ndarray, "N J"]], Float[np.ndarray, "N J 3"]]
-"""Whole poses from root-relative joints in camera axes, metres, and which of them are hidden (they hold 0)."""
+"""Whole poses from root-relative joints in camera axes, metres, and which are hidden (those hold 0)."""
 
 
 @dataclass
@@ -106,7 +106,7 @@ def score_hidden(
 def hidden_joints(
     name: str, camera: int, *, frames: int, rate_hz: float, skeleton: Skeleton
 ) -> Iterator[tuple[str, Bool[np.ndarray, "N J"]]]:
-    """Every way of hiding joints of one view of a recording: limbs and three joints throughout, and frames."""
+    """Every way of hiding joints of one view: limbs and three joints throughout, and frames."""
     joints = [*hidden_limbs(skeleton), ("three random joints", three_random_joints(name, camera, skeleton))]
     for what, is_joint in joints:
         yield f"without {what}", np.tile(is_joint, (frames, 1))
