@@ -1,5 +1,7 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check bench clean
+.PHONY: help setup demo test test-slow check bench bench-accuracy weights clean
+
+MOCAP ?= mocap
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -30,6 +32,12 @@ check: setup  ## lint, format and types
 
 bench: setup  ## how fast, as ratios against bare loops
 	$(BIN)/python -m tests.benchmarks
+
+bench-accuracy: setup  ## an hour on two cores: paper's configuration and ours on held-out people; MOCAP=folder
+	$(BIN)/python -m tests.benchmarks.accuracy --archives $(MOCAP)
+
+weights: setup  ## half an hour on two cores: the weights that ship, again; MOCAP=folder of cmu.tar.xz etc.
+	$(BIN)/python -m pipelines.weights $(MOCAP)
 
 clean:  ## remove what demo and the tools made
 	rm -rf demo_out .mypy_cache .ruff_cache .pytest_cache .hypothesis

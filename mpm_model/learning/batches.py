@@ -54,6 +54,8 @@ class ViewConfig:
     """Bodies and postures nobody recorded; off by default."""
     detector: DetectorNoiseConfig = field(default_factory=DetectorNoiseConfig)
     """How the detector errs; its scale is 0 by default: true 2D."""
+    perfect_detector_probability: float = 0.0
+    """How often a window is seen by a detector that does not err, and says so by its confidence."""
     noise_std: float = 0.0
     """Standard deviation of Gaussian noise on 2D, as a share of the person's size in the image."""
     hidden_ratio: float = 0.0
@@ -78,6 +80,7 @@ class ViewConfig:
             "hidden_ratio",
             "hidden_tube_probability",
             "unknown_image_probability",
+            "perfect_detector_probability",
         ):
             if not 0 <= getattr(self, name) <= 1:
                 faults.append(f"{name} must be in 0..1, got {getattr(self, name)}")
@@ -185,6 +188,10 @@ def draw_batch(corpus: Corpus, samples: Samples, *, seed: int, epoch: int, confi
             config=config.detector,
             **counted,
         )
+        is_perfect = uniform("perfect detector", 1)[:, :, None] < config.perfect_detector_probability
+        seen_px = torch.where(is_perfect[..., None], true_px, seen_px)
+        confidence = torch.where(is_perfect, 1.0, confidence)
+        is_hidden = torch.where(is_perfect, has_no_image, is_hidden)
     if config.noise_std:
         normal = counted_normal("noise", **counted, count=frames * joints * 2)
         noise = torch.from_numpy(normal).to(device, torch.float32).reshape(batch, frames, joints, 2)
