@@ -219,6 +219,33 @@ def inspect(
 
 
 @app.command()
+def fit_noise(
+    source: Annotated[
+        list[str], typer.Argument(metavar="INPUT...", help="Files, folders or URLs of 2D keypoints.")
+    ],
+    out: Annotated[str, typer.Option(help="YAML file to write, a part of a run's configuration.")],
+    format: Annotated[
+        str | None, typer.Option(help="Format of the keypoints; default: seen from the files.")
+    ] = None,
+    rate_hz: Annotated[
+        float | None, typer.Option(help="Rate of the video, where the format does not say.")
+    ] = None,
+    image_size: Annotated[str | None, typer.Option(help="1920x1080, where the format does not say.")] = None,
+) -> None:
+    """See from your own 2D keypoints how your detector errs, to train for it.
+
+    Example: mpm fit-noise openpose_output/ --rate-hz 60 --out noise.yaml
+    """
+    from pipelines.detections.source import ReadOptions
+    from pipelines.fit_noise import run
+    from pipelines.lift import parse_image_size
+
+    width_px, height_px = parse_image_size(image_size)
+    options = ReadOptions(format=format, rate_hz=rate_hz, width_px=width_px, height_px=height_px)
+    _say(*run(source, out=out, options=options))
+
+
+@app.command()
 def doctor(
     storage: Annotated[str | None, typer.Option(help="URL to try reading from and writing to.")] = None,
 ) -> None:

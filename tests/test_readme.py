@@ -28,7 +28,7 @@ def test_every_verb_has_help_and_a_place_in_the_readme(verb):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_readme_reaches_its_verb(command, monkeypatch):
     verb, *arguments = shlex.split(command)[1:]
-    module = importlib.import_module(f"pipelines.{verb}")
+    module = importlib.import_module(f"pipelines.{verb.replace('-', '_')}")
 
     def run(*_args: object, **_options: object) -> None:
         raise Called
