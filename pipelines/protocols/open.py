@@ -31,8 +31,29 @@ RATE_HZ = 50.0
 TEST_WINDOW_FRAMES = 27
 """Windows, and hop, of the tables that recordings are put together from."""
 DATASETS = ("cmu", "ui_prmd", "hdm05")
-NOISE = DetectorNoiseConfig(scale=1.0)
-"""The fixed setting of the noisy 2D."""
+NOISE = DetectorNoiseConfig(
+    scale=1.0,
+    joint_error={
+        "pelvis": 0.75, "hip": 0.8, "knee": 1.0, "ankle": 1.1,
+        "spine": 0.65, "thorax": 0.85, "nose": 1.4, "head_top": 1.4,
+        "shoulder": 1.05, "elbow": 1.0, "wrist": 1.2,
+    },
+    jitter_std=0.006,
+    jitter_time_s=0.05,
+    bias_std=0.01,
+    quality_spread=0.45,
+    quality_time_s=0.15,
+    median_confidence=0.65,
+    confidence_spread=0.6,
+    confidence_truth=0.5,
+    swaps_per_s=0.02,
+    swap_s=0.1,
+    dropouts_per_s=0.12,
+    dropout_s=0.13,
+    outlier_probability=0.003,
+    outlier_std=0.15,
+)  # fmt: skip
+"""The setting of the noisy 2D: fixed here, whatever becomes of the defaults."""
 KEYPOINTS = ("clean", "noisy")
 
 Predict = Callable[[View], Float[np.ndarray, "N J 3"]]

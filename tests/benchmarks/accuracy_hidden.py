@@ -45,7 +45,17 @@ def _occlusion(folder: Path, data: OpenData, device: str) -> dict[str, dict[str,
 
 
 def _completion(folder: Path, data: OpenData, device: str) -> dict[str, dict[str, float]]:
-    raise NotImplementedError
+    from mpm_model.completer import Completer
+    from pipelines.protocols.completion import score_completion
+
+    windows, body = _held_out_and_body(data)
+    rows = score_completion(
+        Completer.load(folder, device=device, hidden_root="interpolate"),
+        windows,
+        body=body,
+        every_views=EVERY_VIEWS,
+    )
+    return {row.condition: {"model": row.model_mm, "interpolated": row.interpolated_mm} for row in rows}
 
 
 @lru_cache
