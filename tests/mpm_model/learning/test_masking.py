@@ -1,8 +1,10 @@
+"""What is hidden: as much as is asked for, each sample its own, tubes by their kind."""
+
 import numpy as np
 import pytest
 
 from mpm_model.errors import InputError
-from mpm_model.learning.masking import LIMBS, MaskConfig, draw_hidden, draw_hidden_tubes
+from mpm_model.learning.masking import TUBES, MaskConfig, draw_hidden, draw_tubes
 from mpm_model.pose.skeletons import H36M_17
 
 FRAMES, JOINTS = 243, 17
@@ -53,13 +55,64 @@ def test_another_seed_epoch_or_modality_gives_other_masks(change):
     assert (draw(ids).is_hidden_frame != draw(ids, **change).is_hidden_frame).any(axis=1).all()
 
 
-def test_a_tube_hides_one_limb_in_every_frame():
-    is_hidden = draw_hidden_tubes(
-        "limb", seed=0, epoch=0, sample_ids=np.arange(200), frames=9, groups=LIMBS, skeleton=H36M_17
+IDS = np.arange(400)
+
+
+def tubes(*kinds: str, ids: np.ndarray = IDS, epoch: int = 0, stream: str = "3d") -> np.ndarray:
+    return draw_tubes(stream, seed=0, epoch=epoch, sample_ids=ids, kinds=kinds, skeleton=H36M_17)
+
+
+LIMB_SIDES = {"leg": ("hip", "knee", "ankle"), "arm": ("shoulder", "elbow", "wrist")}
+
+
+def joints_of(*limbs: str) -> frozenset[str]:
+    """`left_leg` -> left_hip, left_knee, left_ankle."""
+    return frozenset(
+        f"{side}_{joint}" for side, limb in (limb.split("_") for limb in limbs) for joint in LIMB_SIDES[limb]
     )
-    assert (is_hidden == is_hidden[:, :1]).all()
-    limbs = {tuple(np.flatnonzero(row)) for row in is_hidden[:, 0]}
-    assert limbs == {tuple(sorted(H36M_17.select(*limb))) for limb in LIMBS}
+
+
+@pytest.mark.parametrize(
+    ("kind", "groups"),
+    [
+        ("limb", [("left_leg",), ("right_leg",), ("left_arm",), ("right_arm",)]),
+        ("legs", [("left_leg", "right_leg")]),
+        ("arms", [("left_arm", "right_arm")]),
+        ("side", [("left_leg", "left_arm"), ("right_leg", "right_arm")]),
+    ],
+)
+def test_each_kind_of_tube_hides_what_it_says_each_group_as_often(kind, groups):
+    hidden = [frozenset(np.array(H36M_17.joints)[row]) for row in tubes(kind)]
+    assert set(hidden) == {joints_of(*group) for group in groups}
+    for group in set(hidden):
+        # Standard deviation of a count of 400 is at most 10; four of them.
+        assert abs(hidden.count(group) - 400 / len(groups)) < 40
+
+
+@pytest.mark.parametrize(("kind", "count"), [("random_3", 3), ("random_6", 6)])
+def test_a_random_tube_hides_so_many_joints_all_but_the_root_as_often(kind, count):
+    is_hidden = tubes(kind, ids=np.arange(2000))
+    assert (is_hidden.sum(1) == count).all()
+    share = is_hidden.mean(0)
+    assert share[H36M_17.index("pelvis")] == 0
+    others = np.delete(share, H36M_17.index("pelvis"))
+    assert np.abs(others - count / 16).max() < 5 * np.sqrt(0.25 / 2000)
+
+
+def test_no_tube_hides_the_root():
+    assert not tubes(*TUBES)[:, H36M_17.index("pelvis")].any()
+
+
+def test_kinds_of_tubes_come_equally_often():
+    counts = tubes("legs", "random_3", ids=np.arange(2000)).sum(1)
+    assert set(counts) == {3, 6}
+    assert (counts == 3).mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_samples_tube_is_the_same_in_any_batch_and_another_in_every_epoch():
+    np.testing.assert_array_equal(tubes(*TUBES)[[7, 3]], tubes(*TUBES, ids=IDS[[7, 3]]))
+    for change in ({"epoch": 1}, {"stream": "view"}):
+        assert (tubes("random_6") != tubes("random_6", **change)).any(1).mean() > 0.9
 
 
 def test_ratios_out_of_range_are_refused_together():
