@@ -195,6 +195,32 @@ def lift(
 
 
 @app.command()
+def complete(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="INPUT", help="Poses that `mpm lift` made, or joints_m and rate_hz in npz."),
+    ],
+    out: Annotated[str, typer.Option(help="Folder or URL for poses, or a new npz file beside an npz input.")],
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Checkpoint of the task completion or unified.")
+    ] = None,
+    space: Annotated[str, typer.Option(help="Axes of an npz: camera (y down) or world (z up).")] = "camera",
+    hidden_root: Annotated[
+        str, typer.Option(help="Frames without a pelvis: refuse or interpolate.")
+    ] = "refuse",
+    keep_seen: Annotated[bool, typer.Option(help="Leave joints as given that were given.")] = True,
+) -> None:
+    """Fill in the hidden joints of 3D poses.
+
+    Example: mpm complete capture.npz --space world --checkpoint models/completer --out poses
+    """
+    from pipelines.complete import CompleteConfig, run
+
+    config = CompleteConfig(checkpoint=checkpoint, space=space, hidden_root=hidden_root, keep_seen=keep_seen)
+    _say(*run(source, out=out, config=config))
+
+
+@app.command()
 def view(
     url: Annotated[str, typer.Argument(help="Poses that `mpm lift` made.")],
     out: Annotated[str, typer.Option(help="HTML page to write.")],

@@ -14,7 +14,18 @@ FORBIDDEN = {
     },
     "pipelines": {"infra", "tests"},
 }  # fmt: skip
-VERBS = {"prepare", "pretrain", "finetune", "evaluate", "lift", "view", "inspect", "doctor", "fit_noise"}
+VERBS = {
+    "prepare",
+    "pretrain",
+    "finetune",
+    "evaluate",
+    "lift",
+    "complete",
+    "view",
+    "inspect",
+    "doctor",
+    "fit_noise",
+}
 MAY_SAY = {"pipelines/cli.py", "pipelines/console.py"}
 MOST_LINES = 300
 
