@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mpm_model.errors import refuse
 from mpm_model.learning.counted import counted_normal, counted_uniform
-from mpm_model.learning.detector_noise import DetectorNoiseConfig, detect
+from mpm_model.learning.detector_noise import DetectorNoiseConfig, detect, person_size_px
 from mpm_model.learning.masking import TUBES, draw_tubes
 from mpm_model.learning.order import Samples
 from mpm_model.learning.pose_augment import PoseAugmentConfig, augment_pose
@@ -256,13 +256,3 @@ def mirror_world(
         torch.where(is_mirrored[..., None], flipped_m, joints_world_m),
         torch.where(is_mirrored, is_valid[:, :, opposite], is_valid),
     )
-
-
-def person_size_px(
-    keypoints_px: Float[Tensor, "B T J 2"], is_hidden: Bool[Tensor, "B T J"]
-) -> Float[Tensor, "B 1 1 1"]:
-    """Longer side of the box around the visible keypoints, averaged over the frames of each window."""
-    is_hidden = is_hidden[..., None]
-    high = keypoints_px.masked_fill(is_hidden, -torch.inf).amax(2)
-    low = keypoints_px.masked_fill(is_hidden, torch.inf).amin(2)
-    return (high - low).amax(-1).clamp(min=0.0).mean(1)[:, None, None, None]
