@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 
-from mpm_model.learning.batches import draw_batch, indices_at
+from mpm_model.learning.batches import draw_batch
 from mpm_model.learning.objectives import masked_pose_modelling
+from mpm_model.learning.order import samples_at
 from mpm_model.network.masked import MaskedPoseModel
 from pipelines import prepare, pretrain
-from pipelines.run_config import PretrainConfig, load
 from pipelines.recipe import to_corpus
+from pipelines.run_config import PretrainConfig, load
 from pipelines.windows_table import read_all_windows
 
 SETTINGS = (
@@ -82,16 +83,18 @@ def _bare(windows: str, threads: int) -> float:
     config = load(PretrainConfig, "pretrain_demo", SETTINGS)
     corpus = to_corpus(read_all_windows([windows], splits=("train",)), "cpu")
     batches = [
-        draw_batch(corpus, indices, seed=0, epoch=epoch, config=config.view)
-        for epoch, indices in (
-            indices_at(step, samples=len(corpus), batch_windows=config.batch_windows, seed=0)
+        draw_batch(corpus, samples, seed=0, epoch=epoch, config=config.view)
+        for epoch, samples in (
+            samples_at(
+                step, dataset=corpus.dataset, mix=config.mix, batch_windows=config.batch_windows, seed=0
+            )
             for step in range(BATCHES)
         )
     ]
     torch.manual_seed(0)
     model = MaskedPoseModel(config.network).train()
     optimiser = config.optimiser.build(model)
-    objective = masked_pose_modelling(mask=config.mask, loss=config.loss, seed=0)
+    objective = masked_pose_modelling(mask=config.mask, loss=config.loss, skeleton=corpus.skeleton, seed=0)
     seconds = []
     for _ in range(5):
         for batch in batches:

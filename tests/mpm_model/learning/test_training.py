@@ -1,4 +1,7 @@
+"""The loop, what it asks for, and how well it did."""
+
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pytest
@@ -7,12 +10,24 @@ import torch
 from mpm_model.errors import InputError
 from mpm_model.learning.batches import Batch
 from mpm_model.learning.masking import MaskConfig
-from mpm_model.learning.objectives import MaskedLossConfig, joint_error, lifting, masked_pose_modelling
+from mpm_model.learning.objectives import (
+    CompletionConfig,
+    Learner,
+    MaskedLossConfig,
+    ask,
+    completion,
+    hidden_in_3d,
+    joint_error,
+    lifting,
+    lifting_and_completion,
+    masked_pose_modelling,
+)
 from mpm_model.learning.scoring import Mean, mean_pose_m, score_reconstruction
 from mpm_model.learning.training import OptimiserConfig, fit
 from mpm_model.network.config import PoseTransformerConfig
 from mpm_model.network.lifting import LiftingModel
-from mpm_model.network.masked import MaskedPoseModel
+from mpm_model.network.masked import MaskedPoseModel, Reconstruction, UnifiedPoseModel
+from mpm_model.pose.skeletons import H36M_17
 
 TINY = PoseTransformerConfig(
     frames=9, width=32, layers=1, heads=4, feed_forward=32, frame_hidden=32, dropout=0.0, frame_dropout=0.0
@@ -25,9 +40,12 @@ def make_batch(step: int = 0, windows: int = 16) -> Batch:
     basis = np.random.default_rng(99).normal(size=(3, 17, 3))
     joints = np.einsum("bk,kjc->bjc", rng.normal(size=(windows, 3)), basis)[:, None].repeat(9, axis=1) * 0.2
     joints = torch.from_numpy(joints - joints[:, :, :1]).float()
+    keypoints = joints[..., :2] / (joints[..., 2:] + 4) * 4
     return Batch(
-        keypoints=joints[..., :2] / (joints[..., 2:] + 4) * 4,
+        keypoints=keypoints,
         is_hidden=torch.zeros(windows, 9, 17, dtype=torch.bool),
+        true_keypoints=keypoints,
+        has_image=torch.ones(windows, 9, 17, dtype=torch.bool),
         joints_rel_m=joints,
         is_valid=torch.ones(windows, 9, 17, dtype=torch.bool),
         sample_ids=np.arange(windows) + step * windows,
@@ -49,23 +67,40 @@ def train(model, objective, *, steps: range, rows: list, optimiser=None):
     )
 
 
-def seeded(kind):
+def seeded(kind, config=TINY):
     torch.manual_seed(0)
-    return kind(TINY)
+    return kind(config)
+
+
+masked = partial(masked_pose_modelling, mask=MaskConfig(), skeleton=H36M_17, seed=0)
+THREE_D = {"config": CompletionConfig(), "skeleton": H36M_17, "seed": 0}
 
 
 @pytest.mark.parametrize(
     ("kind", "objective"),
     [
-        (MaskedPoseModel, masked_pose_modelling(mask=MaskConfig(), loss=MaskedLossConfig(), seed=0)),
+        (MaskedPoseModel, masked(loss=MaskedLossConfig())),
+        (MaskedPoseModel, masked(loss=MaskedLossConfig(weight_lift=2.0))),
         (LiftingModel, lifting),
+        (MaskedPoseModel, completion(**THREE_D)),
+        (UnifiedPoseModel, lifting_and_completion(**THREE_D)),
     ],
+    ids=["masked", "masked, three pretexts", "lifting", "completion", "both"],
 )
-def test_both_tasks_are_learnt(kind, objective):
+def test_every_task_is_learnt(kind, objective):
     rows = []
     train(seeded(kind), objective, steps=range(60), rows=rows)
     assert [step for step, _ in rows] == [10, 20, 30, 40, 50, 60]
     assert rows[-1][1]["loss"] < 0.6 * rows[0][1]["loss"]
+
+
+def test_a_learner_is_its_network_and_its_objective():
+    model, batch = seeded(LiftingModel).eval(), make_batch()
+    learner = Learner(model, lifting)
+    assert [*learner.parameters()] == [*model.parameters()]
+    (loss, metrics), (wanted, wanted_metrics) = ask(learner, batch, 0), lifting(model, batch, 0)
+    assert torch.equal(loss, wanted)
+    assert metrics == wanted_metrics
 
 
 def test_a_run_in_two_legs_is_the_run():
@@ -96,9 +131,80 @@ def test_invalid_joints_count_nothing():
 
 
 def test_published_weights_are_the_default():
-    objective = masked_pose_modelling(mask=MaskConfig(), loss=MaskedLossConfig(), seed=0)
-    loss, metrics = objective(seeded(MaskedPoseModel).eval(), make_batch(), 0)
+    loss, metrics = masked(loss=MaskedLossConfig())(seeded(MaskedPoseModel).eval(), make_batch(), 0)
     torch.testing.assert_close(loss, 5 * metrics["loss_2d"] + 2 * metrics["loss_3d"])
+    assert "loss_lift" not in metrics
+
+
+def test_the_third_pretext_adds_its_weight_and_changes_nothing_else():
+    model, batch = seeded(MaskedPoseModel).eval(), make_batch()
+    loss, metrics = masked(loss=MaskedLossConfig(weight_lift=3.0))(model, batch, 0)
+    _, published = masked(loss=MaskedLossConfig())(model, batch, 0)
+    torch.testing.assert_close(loss, published["loss"] + 3 * metrics["loss_lift"])
+
+
+class Answers(torch.nn.Module):
+    """Decodes whatever was encoded to answers known beforehand."""
+
+    def __init__(self, keypoints: torch.Tensor, joints: torch.Tensor) -> None:
+        super().__init__()
+        self.decode_2d, self.decode_3d = (lambda _: keypoints), (lambda _: joints)
+
+    def encode_2d(self, *_, **__) -> None: ...
+
+    def encode_3d(self, *_, **__) -> None: ...
+
+
+def test_pretraining_asks_for_the_truth_and_not_for_what_was_seen():
+    """Noise enters, truth is asked for, of the joints that have an image alone."""
+    batch = make_batch()
+    noisy = dataclasses.replace(batch, keypoints=batch.keypoints + 1, has_image=batch.has_image.clone())
+    noisy.has_image[:, :, 4] = False
+    shift = torch.zeros(17, 2)
+    shift[4], shift[5] = 100.0, torch.tensor([0.3, 0.4])
+    model = Answers(batch.true_keypoints + shift, batch.joints_rel_m)
+    _, metrics = masked(loss=MaskedLossConfig())(model, noisy, 0)
+    torch.testing.assert_close(metrics["loss_2d"], torch.tensor(0.5 / 16))
+    assert metrics["loss_3d"] == 0
+
+
+def test_completion_hides_one_tube_through_the_window_and_what_nobody_captured():
+    batch = make_batch()
+    is_valid = batch.is_valid.clone()
+    is_valid[0, 3, 0] = False
+    batch = dataclasses.replace(batch, is_valid=is_valid)
+    is_hidden = hidden_in_3d(batch, **THREE_D, epoch=0)
+    assert is_hidden[0, 3, 0]
+    is_hidden[0, 3, 0] = False
+    assert (is_hidden == is_hidden[:, :1]).all()
+    assert (is_hidden.sum(-1) == 3).all()  # a limb or three joints
+
+
+def test_what_completion_hides_never_enters():
+    model = seeded(UnifiedPoseModel).eval()
+    batch = make_batch()
+    is_hidden = hidden_in_3d(batch, **THREE_D, epoch=0)
+    spoiled = batch.joints_rel_m.masked_fill(is_hidden[..., None], 1e6)
+    expected, metrics = completion(**THREE_D)(model, batch, 0)
+    completed = model.complete(spoiled, is_hidden=is_hidden)
+    torch.testing.assert_close(joint_error(completed, batch.joints_rel_m, batch.is_valid), expected)
+    assert metrics["loss"] == metrics["loss_complete"] == expected
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0, 2.5])
+def test_both_tasks_are_weighed_as_asked(weight):
+    model, batch = seeded(UnifiedPoseModel).eval(), make_batch()
+    config = CompletionConfig(weight=weight)
+    loss, metrics = lifting_and_completion(config=config, skeleton=H36M_17, seed=0)(model, batch, 0)
+    lifted = joint_error(model.sequence(batch.keypoints), batch.joints_rel_m, batch.is_valid)
+    completed, _ = completion(config=config, skeleton=H36M_17, seed=0)(model, batch, 0)
+    torch.testing.assert_close(loss, lifted + weight * completed)
+    assert ("loss_complete" in metrics) == bool(weight)
+
+
+def test_wrong_completion_settings_are_refused_together():
+    with pytest.raises(InputError, match=r"weight .*-1; tube_kinds must be of limb, .* got tail"):
+        CompletionConfig(weight=-1, tube_kinds=("tail",))
 
 
 def test_rates_follow_the_schedule():
@@ -125,8 +231,6 @@ def test_reconstruction_is_scored_on_hidden_cells_alone():
             off_2d = hidden["is_hidden_joint_2d"] | hidden["is_hidden_frame_2d"][..., None]
             off_3d = hidden["is_hidden_joint_3d"] | hidden["is_hidden_frame_3d"][..., None]
             shift_2d, shift_3d = torch.tensor([0.6, 0.8]), torch.tensor([0.0, 0.0, 1.0])
-            from mpm_model.network.masked import Reconstruction
-
             return Reconstruction(
                 keypoints + off_2d[..., None] * shift_2d, joints + off_3d[..., None] * shift_3d
             )
