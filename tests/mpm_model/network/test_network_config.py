@@ -59,3 +59,19 @@ def test_heads_must_share_the_width():
 def test_a_width_of_one_has_no_spread():
     with pytest.raises(InputError, match="width must be at least 2"):
         PoseTransformerConfig(width=1, heads=1)
+
+
+def test_all_faults_of_the_new_settings_are_named_at_once():
+    with pytest.raises(
+        InputError,
+        match=r"spatial_layers must .* got -1; spatial_width must .* got 6; keypoint_channels must .* got 6; "
+        r"positions must be one of table, rotary, got 'sine'; norms must .* got 'batch'",
+    ):
+        PoseTransformerConfig(
+            spatial_layers=-1, spatial_width=6, keypoint_channels=6, positions="sine", norms="batch"
+        )
+
+
+def test_rotary_positions_need_pairs_of_features():
+    with pytest.raises(InputError, match="an even width per head, got 3"):
+        PoseTransformerConfig(width=12, heads=4, positions="rotary")
