@@ -8,11 +8,11 @@ import pytest
 import safetensors.torch
 import torch
 
-from mpm_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mpm_model.checkpoint import Checkpoint, Network, load_checkpoint, save_checkpoint
 from mpm_model.errors import InputError
 from mpm_model.network.config import PoseTransformerConfig
 from mpm_model.network.lifting import LiftingModel
-from mpm_model.network.masked import MaskedPoseModel
+from mpm_model.network.masked import MaskedPoseModel, UnifiedPoseModel
 from mpm_model.network.refinement import RefinementConfig, RefinementModel
 from mpm_model.pose.skeleton import Skeleton
 from mpm_model.pose.skeletons import H36M_17
@@ -20,10 +20,11 @@ from mpm_model.pose.skeletons import H36M_17
 CONFIG = PoseTransformerConfig(
     frames=9, width=16, layers=1, heads=2, feed_forward=16, frame_hidden=16, frame_dropout=0.2
 )
+ROTARY = replace(CONFIG, positions="rotary", norms="standard", spatial_layers=1)
 CARD = {"data": ["cmu"], "scores": {"mpjpe_mm": 61.5}, "note": "größer"}
 
 
-def checkpoint(model: MaskedPoseModel | LiftingModel | RefinementModel | None = None) -> Checkpoint:
+def checkpoint(model: Network | None = None) -> Checkpoint:
     return Checkpoint(
         model=model or LiftingModel(CONFIG),
         skeleton=H36M_17,
@@ -49,6 +50,8 @@ def alter(folder: Path, **changes: object) -> None:
     [
         ("masked", MaskedPoseModel(CONFIG)),
         ("lifting", LiftingModel(CONFIG)),
+        ("unified", UnifiedPoseModel(CONFIG)),
+        ("unified", UnifiedPoseModel(replace(ROTARY, keypoint_channels=3))),
         ("refinement", RefinementModel(RefinementConfig(hidden=8))),
     ],
 )
@@ -65,6 +68,12 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path, architecture, model):
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
     assert [p.requires_grad for p in loaded.model.parameters()] == [True] * len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("kind", [MaskedPoseModel, UnifiedPoseModel])
+def test_a_pretrained_network_and_the_unified_one_are_told_apart(tmp_path, kind):
+    save_checkpoint(tmp_path, checkpoint(kind(ROTARY)))
+    assert type(load_checkpoint(tmp_path).model) is kind
 
 
 def test_the_config_file_says_what_the_network_is(folder):
@@ -189,7 +198,8 @@ def test_every_fault_of_a_config_is_named(folder):
     [
         ({"network": {"frames": 9}}, "missing decoder_layers"),
         ({"rate_hz": float("nan")}, "rate_hz must be positive"),
-        ({"normalisation": "window"}, "normalisation must be one of screen, person, got 'window'"),
+        ({"normalisation": "window"}, "normalisation must be one of screen, person, both, got 'window'"),
+        ({"normalisation": "both"}, "keypoint_channels 2 does not go with normalisation both"),
         ({"joints": [1, 2]}, "joints must be names"),
         ({"parents": [1, 2]}, "parents must be names"),
         ({"joints": ["pelvis", "pelvis"], "parents": [None, None]}, "joint names repeat"),
@@ -208,6 +218,11 @@ def test_sizes_that_cannot_be_built_are_named(folder):
 
 def test_another_architecture_is_named_on_both_sides(folder):
     assert "its network is 'lifting', wanted 'masked'" in refusal(folder, expect_architecture="masked")
+    wanted = ("unified", "masked")
+    assert "its network is 'lifting', wanted 'unified' or 'masked'" in refusal(
+        folder, expect_architecture=wanted
+    )
+    assert load_checkpoint(folder, expect_architecture=("lifting", "unified")).architecture == "lifting"
 
 
 OTHER = Skeleton(name="other_17", joints=("neck", *H36M_17.joints[1:]), parents=(None,) * 17)
@@ -236,7 +251,7 @@ def test_tensors_that_do_not_fit_are_all_named(folder):
     del tensors["hidden_keypoint"]
     tensors["extra.weight"] = torch.zeros(1)
     tensors["trunk.position"] = torch.zeros(8, 16)
-    tensors["trunk.narrow.bias"] = tensors["trunk.narrow.bias"].half()
+    tensors["trunk.narrow.bias"] = tensors["trunk.narrow.bias"].double()
     tensors["center_head.linear.bias"] = torch.full((51,), torch.inf)
     safetensors.torch.save_file(tensors, path)
     message = refusal(folder)
@@ -244,7 +259,7 @@ def test_tensors_that_do_not_fit_are_all_named(folder):
         "missing hidden_keypoint",
         "unknown extra.weight",
         "trunk.position must be (9, 16) torch.float32, got (8, 16) torch.float32",
-        "trunk.narrow.bias must be (16,) torch.float32, got (16,) torch.float16",
+        "trunk.narrow.bias must be (16,) torch.float32, got (16,) torch.float64",
         "NaN or infinity in center_head.linear.bias",
     ):
         assert words in message

@@ -1,5 +1,8 @@
+"""Lifting a track: any length and rate, and the network behind it untouched."""
+
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,16 +13,20 @@ from mpm_model.errors import InputError
 from mpm_model.lifter import Lifter, interpolate, resample_keypoints
 from mpm_model.network.config import PoseTransformerConfig
 from mpm_model.network.lifting import LiftingModel
-from mpm_model.network.masked import MaskedPoseModel
+from mpm_model.network.masked import MaskedPoseModel, UnifiedPoseModel
+from mpm_model.pose.normalize import input_channels, normalize_keypoints
 from mpm_model.pose.skeletons import H36M_17
 
 TINY = PoseTransformerConfig(frames=27, width=32, layers=1, heads=4, feed_forward=32, frame_hidden=32)
 
 
-def make_checkpoint(normalisation: str = "person", kind: type = LiftingModel) -> Checkpoint:
+def make_checkpoint(
+    normalisation: str = "person", kind: type = LiftingModel, *, has_confidence: bool = False
+) -> Checkpoint:
     torch.manual_seed(0)
+    channels = input_channels(normalisation)[has_confidence]
     return Checkpoint(
-        model=kind(TINY),
+        model=kind(replace(TINY, keypoint_channels=channels)).eval(),
         skeleton=H36M_17,
         normalisation=normalisation,
         rate_hz=25.0,
@@ -68,6 +75,91 @@ def test_exact_is_the_centre_of_a_window_around_each_frame():
     with torch.inference_mode():
         expected = checkpoint.model(screen[None, 20 - 13 : 20 + 14]).center[0, 0].numpy()
     np.testing.assert_allclose(lifted[20], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [LiftingModel, UnifiedPoseModel])
+@pytest.mark.parametrize("mode", ["fast", "exact"])
+def test_the_confidence_enters_where_the_network_wants_it(kind, mode):
+    checkpoint = make_checkpoint(kind=kind, has_confidence=True)
+    track_px = make_track(27)
+    confidence = np.random.default_rng(2).uniform(0, 1.2, (27, 17)).astype(np.float32)
+    lifted = Lifter(checkpoint, mode=mode)(track_px, confidence)
+    is_hidden = torch.from_numpy(confidence < 0.1)[None]
+    keypoints = normalize_keypoints(
+        torch.from_numpy(track_px)[None],
+        is_hidden,
+        normalisation="person",
+        width_px=torch.zeros(1),
+        height_px=torch.zeros(1),
+        confidence=torch.from_numpy(confidence.clip(0, 1))[None],
+    )
+    with torch.inference_mode():
+        expected = checkpoint.model(keypoints, is_hidden=is_hidden)
+    if mode == "fast":
+        np.testing.assert_allclose(lifted, expected.sequence[0].numpy(), atol=1e-5)
+    else:
+        np.testing.assert_allclose(lifted[13], expected.center[0, 0].numpy(), atol=1e-5)
+
+
+def test_without_that_wish_the_confidence_decides_only_what_is_hidden():
+    track_px = make_track(40)
+    sure, unsure = np.ones((40, 17), np.float32), np.full((40, 17), 0.5, np.float32)
+    plain = Lifter(make_checkpoint())
+    np.testing.assert_array_equal(plain(track_px, sure), plain(track_px, unsure))
+    knowing = Lifter(make_checkpoint(has_confidence=True))
+    assert np.abs(knowing(track_px, sure) - knowing(track_px, unsure)).max() > 1e-3
+
+
+def test_no_confidence_is_full_confidence():
+    lifter = Lifter(make_checkpoint(has_confidence=True))
+    track_px = make_track(40)
+    np.testing.assert_array_equal(lifter(track_px), lifter(track_px, np.ones((40, 17), np.float32)))
+
+
+def test_the_confidence_is_resampled_with_the_track():
+    """A person who stands still while the detector grows surer, seen at twice the model's rate."""
+    lifter = Lifter(make_checkpoint(has_confidence=True))
+    track_px = make_track(1).repeat(51, axis=0)
+    confidence = np.linspace(0.2, 1.0, 51, dtype=np.float32)[:, None].repeat(17, axis=1)
+    at_its_own_rate = lifter(track_px[::2], confidence[::2])
+    twice_as_often = lifter(track_px, confidence, rate_hz=50)
+    np.testing.assert_allclose(twice_as_often[::2], at_its_own_rate, atol=1e-5)
+    assert np.ptp(at_its_own_rate, axis=0).max() > 1e-3
+
+
+def test_a_model_of_both_takes_the_image_size_where_it_is_known():
+    checkpoint = make_checkpoint(normalisation="both", kind=UnifiedPoseModel)
+    lifter, track_px = Lifter(checkpoint), make_track(27)
+    for size in ({}, {"width_px": 1000, "height_px": 800}):
+        keypoints = normalize_keypoints(
+            torch.from_numpy(track_px)[None],
+            torch.zeros(1, 27, 17, dtype=torch.bool),
+            normalisation="both",
+            width_px=torch.tensor([float(size.get("width_px", 0))]),
+            height_px=torch.tensor([float(size.get("height_px", 0))]),
+        )
+        assert bool(size) == bool(keypoints[..., 2:].any())
+        with torch.inference_mode():
+            expected = checkpoint.model.sequence(keypoints)[0].numpy()
+        np.testing.assert_allclose(lifter(track_px, **size), expected, atol=1e-5)
+
+
+def test_a_unified_checkpoint_lifts_in_both_modes():
+    track_px = make_track(60)
+    for mode in ("fast", "exact"):
+        joints_rel_m = Lifter(make_checkpoint(kind=UnifiedPoseModel), mode=mode)(track_px)
+        assert joints_rel_m.shape == (60, 17, 3)
+        assert np.isfinite(joints_rel_m).all()
+
+
+def test_loading_nothing_loads_the_weights_that_ship(tmp_path, monkeypatch):
+    checkpoint = make_checkpoint(kind=UnifiedPoseModel, has_confidence=True)
+    save_checkpoint(tmp_path / "weights", checkpoint, is_half=True)
+    monkeypatch.setattr("mpm_model.lifter.shipped_weights", lambda: tmp_path / "weights")
+    shipped, named = Lifter.load(), Lifter.load(tmp_path / "weights")
+    assert shipped.has_confidence
+    track_px = make_track(40)
+    np.testing.assert_array_equal(shipped(track_px), named(track_px))
 
 
 def test_what_nobody_saw_has_no_influence():

@@ -10,7 +10,9 @@ from mpm_model.errors import InputError
 from mpm_model.pose.normalize import (
     NORMALISATIONS,
     from_root,
+    input_channels,
     normalize_keypoints,
+    normalize_targets,
     person_frame,
     person_to_px,
     px_to_person,
@@ -103,8 +105,66 @@ def test_a_window_that_shows_nothing_or_one_point_has_scale_one():
     torch.testing.assert_close(frame.center_px[:, 0, 0], torch.tensor([[0.0, 0.0], [333.3, 333.3]]))
 
 
+def normalized(normalisation: str, confidence: torch.Tensor | None = None, **size: torch.Tensor):
+    return normalize_keypoints(
+        keypoints(), hidden(), normalisation=normalisation, confidence=confidence, **(SIZE | size)
+    )
+
+
+def test_both_is_person_and_screen_beside_each_other():
+    both = normalized("both")
+    assert torch.equal(both[..., :2], normalized("person"))
+    assert torch.equal(both[..., 2:], normalized("screen"))
+
+
+def test_of_an_image_of_unknown_size_the_second_pair_is_zero():
+    nothing = torch.zeros(2)
+    both = normalized("both", width_px=nothing, height_px=nothing)
+    assert torch.equal(both[..., :2], normalized("person"))
+    assert (both[..., 2:] == 0).all()
+
+
+def test_each_window_knows_its_own_image_size_or_does_not():
+    both = normalized("both", width_px=torch.tensor([0.0, 1080.0]), height_px=torch.tensor([0.0, 1920.0]))
+    assert (both[0, ..., 2:] == 0).all()
+    assert torch.equal(both[1], normalized("both")[1])
+
+
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+def test_confidence_becomes_the_last_channel_and_is_zero_where_hidden(normalisation):
+    confidence = torch.rand(2, 5, 17)
+    without, within = normalized(normalisation), normalized(normalisation, confidence)
+    assert (without.shape[-1], within.shape[-1]) == input_channels(normalisation)
+    assert torch.equal(within[..., :-1], without)
+    assert torch.equal(within[..., -1], confidence.masked_fill(hidden(), 0.0))
+
+
+@pytest.mark.parametrize("normalisation", NORMALISATIONS)
+def test_targets_of_what_was_seen_are_its_first_two_channels(normalisation):
+    targets = normalize_targets(
+        keypoints(), seen_px=keypoints(), is_hidden=hidden(), normalisation=normalisation, **SIZE
+    )
+    is_seen = ~hidden()
+    assert torch.equal(targets[is_seen], normalized(normalisation)[..., :2][is_seen])
+    assert (targets[hidden()] != 0).all()  # hidden from the network, but asked for
+
+
+@pytest.mark.parametrize("normalisation", ["person", "both"])
+def test_targets_stand_in_the_frame_of_what_was_seen(normalisation):
+    """What was seen twice as large and shifted is the frame: the truth is half the size in it."""
+    true_px = keypoints()
+    seen_px = 2 * true_px + 30
+    frame = person_frame(seen_px, hidden())
+    targets = normalize_targets(
+        true_px, seen_px=seen_px, is_hidden=hidden(), normalisation=normalisation, **SIZE
+    )
+    torch.testing.assert_close(targets, (true_px - frame.center_px) / frame.scale_px)
+    person = px_to_person(true_px, person_frame(true_px, hidden()))
+    torch.testing.assert_close(targets - targets[:, :1, :1], 0.5 * (person - person[:, :1, :1]))
+
+
 def test_an_unknown_normalisation_is_refused():
-    with pytest.raises(InputError, match="must be one of screen, person, got 'scren'"):
+    with pytest.raises(InputError, match="must be one of screen, person, both, got 'scren'"):
         normalize_keypoints(keypoints(), hidden(), normalisation="scren", **SIZE)
 
 
