@@ -156,6 +156,8 @@ class Lifter:
             )
         if self.normalisation == "screen" and (width_px is None or height_px is None):
             faults.append("this model needs the image size: give width_px and height_px")
+        if self.normalisation == "both" and (width_px is None) != (height_px is None):
+            faults.append("half an image size is none: give both width_px and height_px, or neither")
         refuse("keypoints", faults)
 
     def _lift(

@@ -84,6 +84,8 @@ class ViewConfig:
         ):
             if not 0 <= getattr(self, name) <= 1:
                 faults.append(f"{name} must be in 0..1, got {getattr(self, name)}")
+        if self.unknown_image_probability and self.normalisation == "screen":
+            faults.append("unknown_image_probability must be 0: normalisation screen needs the image's size")
         if self.cameras_per_window < 0:
             faults.append(f"cameras_per_window must not be negative, got {self.cameras_per_window}")
         if self.noise_std < 0:

@@ -144,6 +144,13 @@ def test_a_model_of_both_takes_the_image_size_where_it_is_known():
         np.testing.assert_allclose(lifter(track_px, **size), expected, atol=1e-5)
 
 
+def test_half_an_image_size_is_refused():
+    lifter = Lifter(make_checkpoint(normalisation="both"))
+    for size in ({"width_px": 1000}, {"height_px": 800}):
+        with pytest.raises(InputError, match="give both width_px and height_px, or neither"):
+            lifter(make_track(27), **size)
+
+
 def test_a_unified_checkpoint_lifts_in_both_modes():
     track_px = make_track(60)
     for mode in ("fast", "exact"):

@@ -219,3 +219,20 @@ def test_wrong_settings_are_refused_together():
         )
     with pytest.raises(InputError, match="at least one kind"):
         ViewConfig(hidden_tube_probability=0.5, tube_kinds=())
+
+
+def test_an_input_that_needs_the_image_size_cannot_do_without():
+    with pytest.raises(InputError, match=r"unknown_image_probability must be 0: .* screen"):
+        ViewConfig(normalisation="screen", unknown_image_probability=0.1)
+
+
+def test_perfect_detectors_come_among_erring_ones_as_often_as_asked(corpus):
+    erring = DetectorNoiseConfig(scale=1.0)
+    perfect = draw(corpus, ViewConfig(has_confidence=True))
+    always = ViewConfig(has_confidence=True, detector=erring, perfect_detector_probability=1.0)
+    assert torch.equal(draw(corpus, always).keypoints, perfect.keypoints)
+    batch = draw(corpus, replace(always, perfect_detector_probability=0.5))
+    noisy = draw(corpus, replace(always, perfect_detector_probability=0.0))
+    is_perfect = (batch.keypoints == perfect.keypoints).flatten(1).all(1)
+    assert 8 < is_perfect.sum() < 32  # of 40, each with probability 1/2
+    assert torch.equal(batch.keypoints[~is_perfect], noisy.keypoints[~is_perfect])
