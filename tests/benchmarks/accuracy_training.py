@@ -13,8 +13,8 @@ from mpm_model.learning.objectives import Learner, ask
 from mpm_model.learning.order import samples_at
 from mpm_model.learning.training import fit
 from mpm_model.network.masked import MaskedPoseModel
-from pipelines.run_config import FinetuneConfig, PretrainConfig
 from pipelines.recipe import fresh_model, objective_of
+from pipelines.run_config import FinetuneConfig, PretrainConfig
 
 
 @dataclass(frozen=True)
