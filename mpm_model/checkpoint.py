@@ -115,6 +115,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, is_half: bool = Fal
         .contiguous()
         for name, tensor in checkpoint.model.state_dict().items()
     }
+    if bad := [name for name, tensor in tensors.items() if not tensor.isfinite().all()]:
+        raise ValueError(f"NaN or infinity in {listing(bad)}, after rounding if in half precision")
     contents = {
         TENSORS_FILE: safetensors.torch.save(tensors),
         CONFIG_FILE: json.dumps(config, indent=2).encode(),

@@ -115,6 +115,12 @@ def _check_inputs(config: PretrainConfig | FinetuneConfig, data: Sequence[str], 
         faults.append(
             f"network.joints is {network.joints} but {windows.skeleton.name} has {len(windows.skeleton)}"
         )
+    if network.keypoint_channels != config.view.keypoint_channels:
+        faults.append(
+            f"network.keypoint_channels is {network.keypoint_channels} but the view gives "
+            f"{config.view.keypoint_channels} (normalisation {config.view.normalisation}, "
+            f"{'with' if config.view.has_confidence else 'without'} confidence)"
+        )
     if len(windows) < config.batch_windows:
         faults.append(
             f"batch_windows is {config.batch_windows} but there are {len(windows)} training windows"
@@ -138,7 +144,7 @@ def _check_inputs(config: PretrainConfig | FinetuneConfig, data: Sequence[str], 
                 f"{init} was trained at {checkpoint.rate_hz} Hz but the windows have {windows.rate_hz} Hz"
             )
     refuse(f"configuration and data ({', '.join(data)})", faults)
-    if isinstance(config, FinetuneConfig):
+    if isinstance(config, FinetuneConfig) and config.task == "lifting":
         strides(network.frames)  # not every length can be lifted: say so before Ray starts
 
 

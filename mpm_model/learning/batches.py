@@ -228,11 +228,19 @@ def draw_batch(corpus: Corpus, samples: Samples, *, seed: int, epoch: int, confi
             width_px=camera.width_px,
             height_px=camera.height_px,
         ),
-        has_image=~has_no_image,
+        has_image=~has_no_image & _shows_person(is_hidden),
         joints_rel_m=root_relative(joints_cam_m, corpus.skeleton)[0],
         is_valid=is_valid,
         sample_ids=ids,
     )
+
+
+def _shows_person(is_hidden: Bool[Tensor, "B T J"]) -> Bool[Tensor, "B 1 1"]:
+    """Whether a window shows enough to say where the person is: as many keypoints as one frame has.
+
+    Normalised by less, true keypoints would be any number, and nobody can be asked for them.
+    """
+    return (~is_hidden).sum((1, 2), keepdim=True) >= is_hidden.shape[-1]
 
 
 def observe(
