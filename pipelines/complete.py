@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import JsonValue
 
-from mpm_model.completer import HIDDEN_ROOT, Completer
+from mpm_model.completer import HIDDEN_ROOT, SHORT_GAP_S, Completer
 from mpm_model.errors import InputError, refuse
 from mpm_model.lifter import shipped_weights
 from mpm_model.pose.normalize import root_relative
@@ -23,6 +23,8 @@ from pipelines.parts import Outcome, PartResult, run_job
 from pipelines.poses_table import PoseTrack, poses_to_table
 from pipelines.schema import TableMetadata, made_by
 from pipelines.text_table import count, percent
+
+_BRIDGED = f"  gaps of up to {SHORT_GAP_S:g} s are straight lines in time; the model fills what is longer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class CompleteSummary(Outcome):
         totals = self.manifest.totals
         done = "completed" if self.is_new else "was completed already, nothing to do"
         line = f"{self.out}: {done}; {count(totals.rows, 'pose')} of {count(totals.people, 'person')}"
-        return [line, *describe_receipts(self.manifest.sources)]
+        return [line, _BRIDGED, *describe_receipts(self.manifest.sources)]
 
 
 def run(source: str, *, out: str, config: CompleteConfig) -> list[str]:
@@ -140,6 +142,7 @@ def _complete_to_npz(source: str, *, out: str, checkpoint: str, config: Complete
     hidden = percent(float(track.is_hidden.mean()))
     return [
         f"{out}: completed; {count(len(completed_m), 'pose')}, {hidden} of the joints were filled in",
+        _BRIDGED,
         *(f"  assumed: {note}" for note in _notes(track)),
     ]
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from mpm_model.checkpoint import Checkpoint, save_checkpoint
-from mpm_model.completer import Completer, fill_root
+from mpm_model.completer import Completer, bridge_gaps, fill_root
 from mpm_model.errors import InputError
 from mpm_model.network.config import PoseTransformerConfig
 from mpm_model.network.lifting import LiftingModel
@@ -105,6 +105,29 @@ def test_the_root_stands_still_beyond_the_frames_that_have_it():
     is_hidden = np.array([True, False, True, False, True])
     assert fill_root(np.where(is_hidden[:, None], 0, root_m), is_hidden)[:, 0].tolist() == [1, 1, 2, 3, 3]
     assert fill_root(root_m, np.arange(5) != 2)[:, 0].tolist() == [2] * 5
+
+
+def test_a_short_gap_is_a_straight_line_and_a_long_one_is_the_model_s():
+    joints_m, is_hidden = make_track(60)  # moves straight
+    is_hidden[:] = False
+    is_hidden[10:12, WRIST] = True  # less than 0.1 s at 25 Hz
+    is_hidden[30:33, WRIST] = True
+    is_hidden[:3, 3] = True  # nothing before it
+    completed_m = Completer(make_checkpoint())(joints_m, is_hidden)
+    np.testing.assert_allclose(completed_m[10:12], joints_m[10:12], atol=1e-5)
+    assert np.abs(completed_m - joints_m)[30:33, WRIST].min() > 1e-4
+    assert np.abs(completed_m - joints_m)[:3, 3].min() > 1e-4
+    by_model_m = Completer(make_checkpoint(), short_gap_s=0)(joints_m, is_hidden)
+    assert np.abs(by_model_m - joints_m)[10:12, WRIST].min() > 1e-4
+
+
+def test_gaps_are_bridged_joint_by_joint():
+    points = np.arange(6.0)[:, None, None] * [[1.0], [2.0]]
+    is_hidden = np.zeros((6, 2), dtype=bool)
+    is_hidden[2:4, 0] = is_hidden[1:4, 1] = is_hidden[5, 0] = True
+    bridged, still = bridge_gaps(np.where(is_hidden[..., None], 99, points), is_hidden, longest_frames=2)
+    assert bridged[:5, 0, 0].tolist() == [0, 1, 2, 3, 4]
+    assert np.argwhere(still).tolist() == [[1, 1], [2, 1], [3, 1], [5, 0]]
 
 
 def test_wrong_input_is_refused_all_at_once():
