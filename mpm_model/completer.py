@@ -26,7 +26,7 @@ HIDDEN_ROOT = ("refuse", "interpolate")
 the root lies on the line in time between the frames that have it, and stands still before and after them."""
 
 SHORT_GAP_S = 0.1
-"""A joint that is gone for so long moves on a straight line but for 4 mm, a wrist 8 mm (CMU's held-out people);
+"""A joint that is gone for so long moves on a straight line but for 4 mm, a wrist 8 mm (CMU, held-out);
 for 0.2 s it is 10 and 20 mm."""
 
 
