@@ -138,9 +138,19 @@ def finetune(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[str, typer.Option(help="Checkpoint folder or URL.")],
-    data: Data,
-    protocol: Annotated[str, typer.Option(help="lifting or reconstruction.")],
+    data: Annotated[
+        list[str],
+        typer.Option(help="Windows, or the files or folder that the protocol names; may be repeated."),
+    ],
+    protocol: Annotated[
+        str, typer.Option(help="lifting, reconstruction, open, occlusion, completion, h36m or 3dhp.")
+    ],
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Checkpoint folder or URL; default: the weights that ship.")
+    ] = None,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Mean with the mirrored input (h36m and 3dhp alone).")
+    ] = False,
     json: Annotated[str | None, typer.Option(help="Also write the result here.")] = None,
 ) -> None:
     """Measure a model on people it never saw, beside baselines.
@@ -149,7 +159,22 @@ def evaluate(
     """
     from pipelines.evaluate import run
 
-    _say(*run(checkpoint=checkpoint, data=data, protocol=protocol, json_url=json).lines())
+    _say(*run(checkpoint=checkpoint, data=data, protocol=protocol, flip=flip, json_url=json).lines())
+
+
+@app.command()
+def table(
+    result: Annotated[
+        list[str], typer.Argument(metavar="RESULT...", help="Files that `mpm evaluate --json` wrote.")
+    ],
+) -> None:
+    """Put results of one protocol side by side.
+
+    Example: mpm table ours.json theirs.json
+    """
+    from pipelines.table import run
+
+    _say(*run(result))
 
 
 @app.command()

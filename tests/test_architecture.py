@@ -19,6 +19,7 @@ VERBS = {
     "pretrain",
     "finetune",
     "evaluate",
+    "table",
     "lift",
     "complete",
     "view",
