@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mpm_model.errors import InputError
+from pipelines import cli_results
 
 app = typer.Typer(
     name="mpm",
@@ -136,45 +137,8 @@ def finetune(
     _say(*summary.lines())
 
 
-@app.command()
-def evaluate(
-    data: Annotated[
-        list[str],
-        typer.Option(help="Windows, or the files or folder that the protocol names; may be repeated."),
-    ],
-    protocol: Annotated[
-        str, typer.Option(help="lifting, reconstruction, open, occlusion, completion, h36m or 3dhp.")
-    ],
-    checkpoint: Annotated[
-        str | None, typer.Option(help="Checkpoint folder or URL; default: the weights that ship.")
-    ] = None,
-    flip: Annotated[
-        bool, typer.Option("--flip", help="Mean with the mirrored input (h36m and 3dhp alone).")
-    ] = False,
-    json: Annotated[str | None, typer.Option(help="Also write the result here.")] = None,
-) -> None:
-    """Measure a model on people it never saw, beside baselines.
-
-    Example: mpm evaluate --checkpoint models/lifter --data windows/cmu --protocol lifting
-    """
-    from pipelines.evaluate import run
-
-    _say(*run(checkpoint=checkpoint, data=data, protocol=protocol, flip=flip, json_url=json).lines())
-
-
-@app.command()
-def table(
-    result: Annotated[
-        list[str], typer.Argument(metavar="RESULT...", help="Files that `mpm evaluate --json` wrote.")
-    ],
-) -> None:
-    """Put results of one protocol side by side.
-
-    Example: mpm table ours.json theirs.json
-    """
-    from pipelines.table import run
-
-    _say(*run(result))
+app.command()(cli_results.evaluate)
+app.command()(cli_results.table)
 
 
 @app.command()
@@ -245,28 +209,8 @@ def complete(
     _say(*run(source, out=out, config=config))
 
 
-@app.command()
-def view(
-    url: Annotated[str, typer.Argument(help="Poses that `mpm lift` made.")],
-    out: Annotated[str, typer.Option(help="HTML page to write.")],
-) -> None:
-    """Draw poses beside their 2D input on one self-contained page.
-
-    Example: mpm view poses --out page.html
-    """
-    from pipelines.view import run
-
-    _say(*run(url, out=out))
-
-
-@app.command()
-def inspect(
-    url: Annotated[str, typer.Argument(help="Windows, poses, a checkpoint, or a file to be read.")],
-) -> None:
-    """Say what is in a folder, URL or file: schema, counts, quality."""
-    from pipelines.inspect import run
-
-    _say(*run(url))
+app.command()(cli_results.view)
+app.command()(cli_results.inspect)
 
 
 @app.command()
