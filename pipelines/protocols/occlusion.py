@@ -1,9 +1,10 @@
 """The protocol `occlusion`: how lifting bears up when the 2D is incomplete or shaky.
 
 On the views of the open protocol, with true 2D, each of the conditions below. Beside the model with the
-joints hidden stands the SAME model given 2D in which they were filled in (`interpolation.fill_image`): that
-is what a user without masks would do. Figures are root-relative, pooled over all frames of the windows given,
-over all valid joints and over the hidden ones alone; alignment for P-MPJPE always uses all valid joints.
+joints hidden stands the SAME model given 2D in which they were filled in (`interpolation.fill_image`) with
+full confidence: that is what a user without masks would do. Figures are root-relative, pooled over all frames
+of the windows given, over all valid joints and over the hidden ones alone; alignment for P-MPJPE always uses
+all valid joints.
 """
 
 from collections.abc import Callable, Iterator
