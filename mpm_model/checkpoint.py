@@ -34,6 +34,8 @@ _ARCHITECTURES = {
     "unified": (UnifiedPoseModel, PoseTransformerConfig),
     "refinement": (RefinementModel, RefinementConfig),
 }
+_SIZES_ADDED = {"strided_layers"}
+"""Sizes that folders of before have not; they are None there."""
 _CONFIG_TYPES = {
     "format": str,
     "architecture": str,
@@ -258,11 +260,13 @@ def _check_expected(
 def _build(config: Mapping[str, Any], folder: Path) -> Network:
     kind, config_kind = _ARCHITECTURES[config["architecture"]]
     where = f"{folder / CONFIG_FILE}: network of kind {config['architecture']!r}"
-    refuse(where, _key_faults(config["network"].keys(), {field.name for field in fields(config_kind)}))
+    wanted = {field.name for field in fields(config_kind)}
+    sizes = {**dict.fromkeys(_SIZES_ADDED & wanted), **config["network"]}
+    refuse(where, _key_faults(sizes.keys(), wanted))
     try:
         # On no device: neither memory nor the caller's random numbers are spent on an untrained network.
         with torch.device("meta"):
-            network: Network = kind(config_kind(**config["network"]))
+            network: Network = kind(config_kind(**sizes))
     except InputError as error:
         raise InputError(f"{where}: {error}") from error
     return network

@@ -22,6 +22,7 @@ VERBS = {
     "table",
     "lift",
     "complete",
+    "convert",
     "view",
     "inspect",
     "doctor",

@@ -1,5 +1,7 @@
 """Sizes of the paper's transformer, and which of them can be built."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,8 +52,13 @@ class PoseTransformerConfig:
     """Transformer layers over the joints of one frame, before frames are mixed; 0, as published, has none."""
     spatial_width: int = 32
     """Features of a joint in these layers; 4 heads, twice as many features in the feed-forward part."""
+    strided_layers: Sequence[int] | None = None
+    """Steps in which lifting takes `frames` to one; None takes `strides(frames)`. The paper's code takes some
+    lengths in other steps: see `mpm_model.network.reference`."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.strided_layers, list):  # as JSON brings them
+            object.__setattr__(self, "strided_layers", tuple(self.strided_layers))
         faults = size_faults(
             self,
             "frames",
@@ -79,7 +86,17 @@ class PoseTransformerConfig:
         if not faults and self.width % self.heads:
             faults.append(f"width {self.width} cannot be divided among {self.heads} heads")
         faults += share_faults(self, "dropout", "frame_dropout")
+        if self.strided_layers is not None and not _multiply_to(self.frames, self.strided_layers):
+            faults.append(
+                f"strided_layers must be whole numbers that multiply to the {self.frames} frames, "
+                f"got {self.strided_layers!r}"
+            )
         refuse("network sizes", faults)
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Steps of the strided layers; InputError if `frames` cannot be lifted."""
+        return strides(self.frames) if self.strided_layers is None else tuple(self.strided_layers)
 
 
 def size_faults(config: object, *names: str) -> list[str]:
@@ -120,6 +137,12 @@ def strides(frames: int) -> tuple[int, ...]:
             ],
         )
     return (*steps, rest) if rest > 1 else steps
+
+
+def _multiply_to(frames: int, steps: object) -> bool:
+    if not isinstance(steps, tuple) or not all(type(step) is int and step >= 1 for step in steps):
+        return False
+    return math.prod(steps) == frames
 
 
 def _factors(frames: int) -> tuple[tuple[int, ...], int]:

@@ -4,7 +4,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mpm_model.errors import refuse
-from mpm_model.network.config import PoseTransformerConfig, strides
+from mpm_model.network.config import PoseTransformerConfig
 from mpm_model.network.masked import Lifted, MaskedPoseModel
 from mpm_model.network.transformer import StridedLayer
 from mpm_model.network.trunk import PoseEmbedding, PoseHead, Trunk, check_window, hide, learnt
@@ -23,7 +23,7 @@ class StridedReduction(nn.Module):
 
     def __init__(self, config: PoseTransformerConfig) -> None:
         super().__init__()
-        steps = strides(config.frames)
+        steps = config.steps
         self.layers = nn.ModuleList(StridedLayer(config, stride=step) for step in steps)
         # The paper's tables all have T rows, of which later layers use the first few.
         self.positions = nn.ParameterList(

@@ -25,6 +25,9 @@ from mpm_model.network.refinement import RefinementConfig, RefinementModel
 LIFTING_FRAME_DROPOUT = 0.2
 """Share dropped in the per-frame layers when the paper lifts; not in the file."""
 
+STRIDES = {1: (1,), 9: (1, 3, 3), 351: (3, 9, 13)}
+"""Frames that the paper's code takes to one in other steps than ours; the steps are not in the file."""
+
 HIDDEN_KEYPOINT = "spatial_mask_token2d"
 """Their name of the 2D token."""
 RENAMES = (
@@ -124,6 +127,8 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     odd = [key for key, value in state.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
     if odd:
         raise InputError(f"{wanted}, but these entries are not tensors by name: {listing(odd)}")
+    if bad := [key for key, value in state.items() if value.layout != torch.strided or value.is_quantized]:
+        raise InputError(f"{wanted}, but these tensors are sparse or quantised: {listing(bad)}")
     if bad := [key for key, value in state.items() if not value.isfinite().all()]:
         raise InputError(f"{wanted}, but these tensors hold NaN or infinity: {listing(bad)}")
     return state
@@ -154,6 +159,7 @@ def _build(state: Mapping[str, Tensor]) -> MaskedPoseModel | LiftingModel | Refi
         frame_hidden=frame_hidden,
         frame_dropout=LIFTING_FRAME_DROPOUT if is_lifting else PoseTransformerConfig.frame_dropout,
         decoder_layers=_layers(state, "decoder3d") if is_masked else PoseTransformerConfig.decoder_layers,
+        strided_layers=_strides(state, frames) if is_lifting else None,
     )
     return LiftingModel(config) if is_lifting else MaskedPoseModel(config)
 
@@ -170,6 +176,12 @@ def _shape(state: Mapping[str, Tensor], key: str, *, dimensions: int) -> tuple[i
 def _layers(state: Mapping[str, Tensor], stack: str) -> int:
     numbers = [re.match(rf"{stack}\.model\.layers\.(\d+)\.", key) for key in state]
     return len({number[1] for number in numbers if number})
+
+
+def _strides(state: Mapping[str, Tensor], frames: int) -> tuple[int, ...] | None:
+    """The paper's steps for these frames, if they are not ours and the file has as many layers."""
+    steps = STRIDES.get(frames)
+    return steps if steps is not None and len(steps) == _layers(state, "Transformer_reduce") else None
 
 
 def _translate(theirs: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

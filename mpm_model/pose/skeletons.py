@@ -28,6 +28,18 @@ H36M_17 = Skeleton(
 )  # fmt: skip
 """Human3.6M's 17 joints in the order of VideoPose3D and all that came after; the common skeleton."""
 
+H36M_16 = Skeleton(
+    name="h36m_16",
+    joints=tuple(joint for joint in H36M_17.joints if joint != "thorax"),
+    parents=tuple(
+        "spine" if parent == "thorax" else parent
+        for joint, parent in zip(H36M_17.joints, H36M_17.parents, strict=True)
+        if joint != "thorax"
+    ),
+)
+"""Human3.6M's joints without the thorax: what MPM takes of MPI-INF-3DHP, whose `nose` is the middle of the
+head and whose `head_top` lies halfway from there to the top."""
+
 COCO_17 = Skeleton(
     name="coco_17",
     joints=(
@@ -126,7 +138,8 @@ BLAZEPOSE_33 = Skeleton(
 """MediaPipe Pose."""
 
 SKELETONS: Mapping[str, Skeleton] = {
-    skeleton.name: skeleton for skeleton in (H36M_17, COCO_17, COCO_18, BODY_25, BODY_25B, BLAZEPOSE_33)
+    skeleton.name: skeleton
+    for skeleton in (H36M_17, H36M_16, COCO_17, COCO_18, BODY_25, BODY_25B, BLAZEPOSE_33)
 }
 """All skeletons by the name that files carry."""
 
@@ -197,6 +210,16 @@ _SHOULDERS = _middle("left_shoulder", "right_shoulder")
 
 _CONVERSIONS = (
     Conversion(source=H36M_17, target=H36M_17, weights={joint: {joint: 1.0} for joint in H36M_17.joints}),
+    Conversion(
+        source=H36M_16,
+        target=H36M_17,
+        weights={**{joint: {joint: 1.0} for joint in H36M_16.joints}, "thorax": _SHOULDERS},
+        approximations={
+            "thorax": "the middle of the shoulders",
+            "nose": "the middle of the head",
+            "head_top": "of MPI-INF-3DHP halfway from the middle of the head to its top",
+        },
+    ),
     _detector_to_h36m_17(COCO_17, pelvis=_HIPS, thorax=_SHOULDERS),
     _detector_to_h36m_17(COCO_18, pelvis=_HIPS, thorax={"neck": 1.0}),
     _detector_to_h36m_17(BODY_25, pelvis={"mid_hip": 1.0}, thorax={"neck": 1.0}),
@@ -211,3 +234,8 @@ TO_H36M_17: Mapping[str, Conversion] = {conversion.source.name: conversion for c
 A keypoint that nobody saw contributes nothing: whatever is made of it comes out with confidence 0. Hips are
 where the detectors put them, a few centimetres from the joint centres that motion capture gives.
 """
+
+H36M_17_TO_16 = Conversion(
+    source=H36M_17, target=H36M_16, weights={joint: {joint: 1.0} for joint in H36M_16.joints}
+)
+"""Human3.6M-17 without the thorax, for lifters of 16 joints."""
