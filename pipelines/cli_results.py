@@ -1,4 +1,4 @@
-"""The part of the command `mpm` that measures, compares and shows what was made; `pipelines.cli` takes it in."""
+"""The part of the command `mpm` that measures, compares and shows what was made; `cli` takes it in."""
 
 from typing import Annotated
 
@@ -56,25 +56,6 @@ def view(
     from pipelines.view import run
 
     typer.echo("\n".join(run(url, out=out)))
-
-
-def convert(
-    source: Annotated[
-        str, typer.Argument(metavar="INPUT", help="Checkpoint file of the paper's code, or a folder of ours.")
-    ],
-    out: Annotated[str, typer.Option(help="Folder or URL to write; one ONNX file may be named.")],
-    to: Annotated[str, typer.Option(help="checkpoint, or onnx for a folder of ours.")] = "checkpoint",
-    rate_hz: Annotated[
-        float | None, typer.Option(help="Rate of the poses a file was trained on; default: 25, as published.")
-    ] = None,
-) -> None:
-    """Convert a checkpoint of the paper's own code to ours, or ours to ONNX.
-
-    Example: mpm convert model.pth --out models/published
-    """
-    from pipelines.convert import ConvertConfig, run
-
-    _say(*run(source, out=out, config=ConvertConfig(to=to, rate_hz=rate_hz)))
 
 
 def inspect(
