@@ -46,7 +46,7 @@ def describe_poses(url: str) -> list[str]:
     if not url.endswith(".parquet"):
         manifest = read_manifest(url, "poses")
         lines += _describe_totals(manifest)
-    tracks = read_poses(url)
+    tracks = read_poses(url, skeleton=None)
     frames = sum(len(track.frames) for track in tracks)
     sources = len({track.source for track in tracks})
     lines.append(f"{count(len(tracks), 'track')} in {count(sources, 'source')}, {count(frames, 'frame')}")

@@ -14,9 +14,10 @@ from pydantic import JsonValue
 
 from mpm_model.errors import InputError, refuse
 from mpm_model.lifter import MODES, Lifter
-from mpm_model.pose.skeletons import H36M_17
+from mpm_model.pose.skeleton import describe_difference
+from mpm_model.pose.skeletons import H36M_16, H36M_17
 from pipelines import storage
-from pipelines.detections.common_skeleton import to_h36m_17
+from pipelines.detections.common_skeleton import to_skeleton
 from pipelines.detections.registry import ReadOptions, Source, find_sources, read_source
 from pipelines.detections.track import Track
 from pipelines.manifest import Input, Job, Receipt, describe_receipts
@@ -24,6 +25,8 @@ from pipelines.parts import Outcome, PartResult, Progress, run_job, unseen
 from pipelines.poses_table import PoseTrack, poses_to_table
 from pipelines.schema import TableMetadata, made_by
 
+LIFTED_SKELETONS = (H36M_17, H36M_16)
+"""Skeletons that detections can be brought to."""
 ASSUMED_RATE_HZ = 30.0
 """Rate of a video when neither its format nor the user says it."""
 
@@ -100,9 +103,9 @@ def run(
     """
     out = storage.absolute(out)
     checkpoint = storage.absolute(str(config.checkpoint))
-    load_lifter(checkpoint, config.mode, config.min_confidence)  # refuse it before any work
+    lifter = load_lifter(checkpoint, config.mode, config.min_confidence)  # refuse it before any work
     job = plan(inputs, out=out, checkpoint=checkpoint, config=config)
-    metadata = TableMetadata(config=json.dumps(job.config), made_by=job.made_by)
+    metadata = TableMetadata(config=json.dumps(job.config), made_by=job.made_by, skeleton=lifter.skeleton)
     work = partial(lift_shard, checkpoint=checkpoint, config=config, metadata=metadata)
     outcome = run_job(out, job, work, max_bad_fraction=max_bad_fraction, progress=progress)
     return LiftSummary(**vars(outcome))
@@ -196,9 +199,14 @@ def _receipt(item: Input, tracks: Sequence[Track]) -> Receipt:
 def load_lifter(checkpoint: str, mode: str, min_confidence: float) -> Lifter:
     """The model, loaded once in a process."""
     with storage.fetch_folder(checkpoint) as folder:
-        return Lifter.load(
-            folder, mode=mode, min_confidence=min_confidence, expect_skeleton=H36M_17, device=_device()
+        lifter = Lifter.load(folder, mode=mode, min_confidence=min_confidence, device=_device())
+    if lifter.skeleton not in LIFTED_SKELETONS:
+        raise InputError(
+            f"{checkpoint}: this checkpoint does not fit; its skeleton is {lifter.skeleton.name}, wanted "
+            f"{' or '.join(skeleton.name for skeleton in LIFTED_SKELETONS)}: "
+            f"{describe_difference(lifter.skeleton, H36M_17)}; give a checkpoint of such a skeleton"
         )
+    return lifter
 
 
 def _device() -> str:
@@ -212,7 +220,7 @@ def lift_track(track: Track, lifter: Lifter) -> PoseTrack:
 
     Short gaps enter as hidden frames; a gap longer than the model's window splits the track.
     """
-    common = to_h36m_17(track)
+    common = to_skeleton(track, lifter.skeleton)
     rate_hz = track.rate_hz or ASSUMED_RATE_HZ
     longest_gap = max(1, round(lifter.window_frames * rate_hz / lifter.rate_hz))
     joints_rel_m = np.concatenate(
@@ -232,6 +240,7 @@ def lift_track(track: Track, lifter: Lifter) -> PoseTrack:
         confidence=common.confidence,
         width_px=track.width_px,
         height_px=track.height_px,
+        skeleton=lifter.skeleton,
     )
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int
 
+from mpm_model.pose.skeleton import Skeleton
+from mpm_model.pose.skeletons import H36M_17
 from pipelines.manifest import part_urls
 from pipelines.schema import (
     POSES,
@@ -14,6 +16,7 @@ from pipelines.schema import (
     build_table,
     from_parquet,
     poses_schema,
+    skeleton_of,
     tensor_column,
     to_parquet,
 )
@@ -22,7 +25,7 @@ from pipelines.storage import read_bytes
 
 @dataclass(frozen=True, kw_only=True)
 class PoseTrack:
-    """One person of one source in 3D, beside the 2D it was lifted from; Human3.6M-17 joints."""
+    """One person of one source in 3D, beside the 2D it was lifted from."""
 
     source: str
     """URL of the video's detections."""
@@ -44,6 +47,8 @@ class PoseTrack:
     """Image width, if known."""
     height_px: int | None
     """Image height, if known."""
+    skeleton: Skeleton = H36M_17
+    """Skeleton of the joints."""
 
 
 def poses_to_table(tracks: Sequence[PoseTrack], *, metadata: TableMetadata) -> pa.Table:
@@ -76,14 +81,16 @@ def write_poses(tracks: Sequence[PoseTrack], *, metadata: TableMetadata) -> byte
     return to_parquet(poses_to_table(tracks, metadata=metadata))
 
 
-def read_poses(url: str) -> list[PoseTrack]:
+def read_poses(url: str, *, skeleton: Skeleton | None = H36M_17) -> list[PoseTrack]:
     """All tracks of a folder that `lift` wrote, or of one Parquet file, in the order of its first rows.
 
+    Poses of another skeleton are refused; `skeleton=None` takes any, and the tracks say which.
     InputError if the folder is unfinished or not ours, or a file is not a poses table.
     """
     tracks: list[PoseTrack] = []
     for part in part_urls(url, "poses"):
-        tracks += _split_by_person(from_parquet(read_bytes(part), url=part, schema=POSES))
+        table = from_parquet(read_bytes(part), url=part, schema=POSES, skeleton=skeleton)
+        tracks += _split_by_person(table)
     return tracks
 
 
@@ -95,7 +102,7 @@ def _split_by_person(table: pa.Table) -> list[PoseTrack]:
     frames, time_s = table["frame"].to_numpy(), table["time_s"].to_numpy()
     joints_rel_m, keypoints_px = tensor_column(table, "joints_rel_m"), tensor_column(table, "keypoints_px")
     is_observed = tensor_column(table, "is_observed").astype(bool)
-    confidence = tensor_column(table, "confidence")
+    confidence, skeleton = tensor_column(table, "confidence"), skeleton_of(table)
     return [
         PoseTrack(
             source=source,
@@ -108,6 +115,7 @@ def _split_by_person(table: pa.Table) -> list[PoseTrack]:
             confidence=confidence[rows],
             width_px=table["width_px"][rows[0]].as_py(),
             height_px=table["height_px"][rows[0]].as_py(),
+            skeleton=skeleton,
         )
         for (source, person), rows in rows_of.items()
     ]

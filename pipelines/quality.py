@@ -15,7 +15,6 @@ from scipy.ndimage import median_filter
 
 from mpm_model.pose.metrics import MM_PER_M, bone_lengths
 from mpm_model.pose.skeleton import Skeleton
-from mpm_model.pose.skeletons import H36M_17
 from pipelines.poses_table import PoseTrack
 
 LIMBS = {"thigh": "knee", "shin": "ankle", "upper arm": "elbow", "forearm": "wrist"}
@@ -79,8 +78,9 @@ class TrackQuality:
         return float(np.median(values)) if values else float("nan")
 
 
-def measure_quality(track: PoseTrack, *, skeleton: Skeleton = H36M_17) -> TrackQuality:
+def measure_quality(track: PoseTrack) -> TrackQuality:
     """Limb variation, asymmetry and jitter of a track; what cannot be measured is NaN or left out."""
+    skeleton = track.skeleton
     is_seen = track.is_observed & np.isfinite(track.keypoints_px).all(-1)
     size_px = person_size_px(track.keypoints_px, is_seen, step_s=step_s(track))
     lengths_m = bone_lengths(track.joints_rel_m, skeleton)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from mpm_model.errors import InputError
 from mpm_model.pose.skeleton import Skeleton
-from mpm_model.pose.skeletons import H36M_17
+from mpm_model.pose.skeletons import H36M_17, SKELETONS
 
 WINDOWS = "windows/1"
 """Schema of the windows table: a row is T frames of one person."""
@@ -166,8 +166,10 @@ def to_parquet(table: pa.Table) -> bytes:
     return content
 
 
-def from_parquet(content: bytes, *, url: str, schema: str, skeleton: Skeleton = H36M_17) -> pa.Table:
+def from_parquet(content: bytes, *, url: str, schema: str, skeleton: Skeleton | None = H36M_17) -> pa.Table:
     """The table in a Parquet file, after its schema and skeleton were found to be the wanted ones.
+
+    `skeleton=None` takes any of `SKELETONS`; `skeleton_of` then says which.
 
     InputError if it is no Parquet file, is cut short or damaged, is no table of ours, or is another one.
     """
@@ -180,12 +182,18 @@ def from_parquet(content: bytes, *, url: str, schema: str, skeleton: Skeleton = 
         )
         raise InputError(f"{url}: wanted schema {schema!r}, as {_MADE_BY_VERB[schema]} writes it, got {what}")
     joints = metadata.get(SKELETON_KEY, b"").decode(errors="replace")
-    if joints != skeleton.name:
-        raise InputError(f"{url}: wanted skeleton {skeleton.name!r}, got {joints!r}")
+    wanted = SKELETONS if skeleton is None else [skeleton.name]
+    if joints not in wanted:
+        raise InputError(f"{url}: wanted skeleton {' or '.join(map(repr, wanted))}, got {joints!r}")
     try:
         return file.read()
     except (pa.ArrowException, OSError) as error:
         raise _damaged(url, error) from error
+
+
+def skeleton_of(table: pa.Table) -> Skeleton:
+    """The skeleton of a table that `from_parquet` gave."""
+    return SKELETONS[table.schema.metadata[SKELETON_KEY].decode()]
 
 
 def read_metadata(content: bytes, *, url: str) -> dict[str, str]:

@@ -47,7 +47,7 @@ def run(
     if not out.endswith((".html", ".htm")):
         raise InputError(f"--out {out}: wanted the name of a page, such as page.html")
     poses_url = absolute(poses_url)
-    tracks = _choose(read_poses(poses_url), sources, where=poses_url)
+    tracks = _choose(read_poses(poses_url, skeleton=None), sources, where=poses_url)
     if not tracks:
         raise InputError(
             f"{poses_url}: wanted poses to show, got a finished table without any; see its manifest"
@@ -81,7 +81,7 @@ def render(
     if len(tracks) > len(shown):
         lines.append(f"Showing {len(shown)} of {len(tracks)} tracks; name sources to see others.")
     scene = {
-        "skeleton": _pack_skeleton(H36M_17),
+        "skeleton": _pack_skeleton(shown[0].skeleton),
         "sources": list(dict.fromkeys(names[track.source] for track in shown)),
         "tracks": [pack(track, source=names[track.source], max_frames=max_frames) for track in shown],
     }
@@ -112,9 +112,9 @@ def pack(track: PoseTrack, *, source: str, max_frames: int) -> dict[str, Any]:
     confidence = np.nan_to_num(track.confidence[:max_frames])
     keypoints_px, is_known = _known_keypoints(track.keypoints_px[:max_frames], confidence)
     time_s = track.time_s[:max_frames].astype(np.float64)
-    tilt_rad = camera_tilt_rad(joints_rel_m)
+    tilt_rad = camera_tilt_rad(joints_rel_m, skeleton=track.skeleton)
     joints_up_m = level(joints_rel_m, tilt_rad=tilt_rad)
-    floor_m = floor_height_m(joints_up_m)
+    floor_m = floor_height_m(joints_up_m, skeleton=track.skeleton)
     top_m = float(np.percentile(joints_up_m[..., 1].max(axis=1), 99))
     centre_m = np.array([0.0, (floor_m + top_m) / 2, 0.0])
     reach_m = np.linalg.norm(joints_up_m - centre_m, axis=-1).max(axis=1)
@@ -153,11 +153,14 @@ def quantise(values: np.ndarray, step: float) -> dict[str, float | str]:
 def camera_tilt_rad(joints_rel_m: np.ndarray, *, skeleton: Skeleton = H36M_17) -> float:
     """How far the camera seems to look down, radians, positive downwards.
 
-    Taken as the slant towards the camera of the median line from between the ankles to the thorax: right for
-    people who mostly stand or walk. A slant beyond `MAX_TILT_RAD` is held to be the posture, and gives 0.
+    Taken as the slant towards the camera of the median line from between the ankles to the thorax, where the
+    skeleton has none to between the shoulders: right for people who mostly stand or walk. A slant beyond
+    `MAX_TILT_RAD` is held to be the posture, and gives 0.
     """
     foot_m = joints_rel_m[:, skeleton.select("left_ankle", "right_ankle")].mean(axis=1)
-    _, down_m, forward_m = np.median(foot_m - joints_rel_m[:, skeleton.index("thorax")], axis=0)
+    chest = ("thorax",) if "thorax" in skeleton.joints else ("left_shoulder", "right_shoulder")
+    chest_m = joints_rel_m[:, skeleton.select(*chest)].mean(axis=1)
+    _, down_m, forward_m = np.median(foot_m - chest_m, axis=0)
     tilt_rad = float(np.arctan2(forward_m, down_m))
     return tilt_rad if abs(tilt_rad) <= MAX_TILT_RAD else 0.0
 

@@ -210,6 +210,12 @@ _SHOULDERS = _middle("left_shoulder", "right_shoulder")
 
 _CONVERSIONS = (
     Conversion(source=H36M_17, target=H36M_17, weights={joint: {joint: 1.0} for joint in H36M_17.joints}),
+    _detector_to_h36m_17(COCO_17, pelvis=_HIPS, thorax=_SHOULDERS),
+    _detector_to_h36m_17(COCO_18, pelvis=_HIPS, thorax={"neck": 1.0}),
+    _detector_to_h36m_17(BODY_25, pelvis={"mid_hip": 1.0}, thorax={"neck": 1.0}),
+    _detector_to_h36m_17(BODY_25B, pelvis=_HIPS, thorax=_SHOULDERS, head_top={"head_top": 1.0}),
+    # MediaPipe's ears sit lower: on a video that both saw, 2.0 misses BODY_25B's top by 0.14 (median).
+    _detector_to_h36m_17(BLAZEPOSE_33, pelvis=_HIPS, thorax=_SHOULDERS, head_reach=2.0),
     Conversion(
         source=H36M_16,
         target=H36M_17,
@@ -220,12 +226,6 @@ _CONVERSIONS = (
             "head_top": "of MPI-INF-3DHP halfway from the middle of the head to its top",
         },
     ),
-    _detector_to_h36m_17(COCO_17, pelvis=_HIPS, thorax=_SHOULDERS),
-    _detector_to_h36m_17(COCO_18, pelvis=_HIPS, thorax={"neck": 1.0}),
-    _detector_to_h36m_17(BODY_25, pelvis={"mid_hip": 1.0}, thorax={"neck": 1.0}),
-    _detector_to_h36m_17(BODY_25B, pelvis=_HIPS, thorax=_SHOULDERS, head_top={"head_top": 1.0}),
-    # MediaPipe's ears sit lower: on a video that both saw, 2.0 misses BODY_25B's top by 0.14 (median).
-    _detector_to_h36m_17(BLAZEPOSE_33, pelvis=_HIPS, thorax=_SHOULDERS, head_reach=2.0),
 )
 
 TO_H36M_17: Mapping[str, Conversion] = {conversion.source.name: conversion for conversion in _CONVERSIONS}

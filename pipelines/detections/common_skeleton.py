@@ -5,8 +5,31 @@ from dataclasses import replace
 import numpy as np
 
 from mpm_model.errors import InputError
-from mpm_model.pose.skeletons import H36M_17, TO_H36M_17
+from mpm_model.pose.skeleton import Skeleton
+from mpm_model.pose.skeletons import H36M_16, H36M_17, H36M_17_TO_16, TO_H36M_17
 from pipelines.detections.track import Track
+
+
+def to_skeleton(track: Track, skeleton: Skeleton) -> Track:
+    """The track with the keypoints that a lifter wants: Human3.6M's 17, or 16 without the thorax.
+
+    What is approximated is added to its notes. InputError if there is no conversion.
+    """
+    if skeleton == H36M_17:
+        return to_h36m_17(track)
+    if skeleton != H36M_16:
+        raise InputError(
+            f"no conversion of detections to {skeleton.name}; there is one to h36m_17 and h36m_16"
+        )
+    if track.skeleton == H36M_16:
+        return track
+    common = to_h36m_17(track)
+    return replace(
+        common,
+        keypoints_px=H36M_17_TO_16.points(common.keypoints_px),
+        confidence=H36M_17_TO_16.confidence(common.confidence),
+        skeleton=H36M_16,
+    )
 
 
 def to_h36m_17(track: Track) -> Track:
