@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from mpm_model.checkpoint import TENSORS_FILE, Checkpoint, load_checkpoint
@@ -14,7 +15,7 @@ from mpm_model.lifter import LIFTING_ARCHITECTURES, shipped_weights
 from mpm_model.pose.skeleton import Skeleton
 from mpm_model.pose.skeletons import H36M_17
 from pipelines import storage
-from pipelines.protocols import completion, occlusion, windowed
+from pipelines.protocols import completion, h36m, occlusion, windowed
 from pipelines.protocols import open as open_protocol
 from pipelines.protocols.results import FLIP, NO_FLIP, Evaluation, Measured
 from pipelines.schema import made_by
@@ -100,6 +101,12 @@ PROTOCOLS = {
     ),
     "completion": Protocol(
         version=completion.VERSION, architectures=COMPLETING_ARCHITECTURES, measure=windowed.completed
+    ),
+    "h36m": Protocol(
+        version=h36m.VERSION,
+        architectures=LIFTING_ARCHITECTURES,
+        measure=h36m.measure,
+        measure_flipped=partial(h36m.measure, is_flipped=True),
     ),
 }
 """Every protocol by the name that users type."""
