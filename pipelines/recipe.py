@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import torch
+from jaxtyping import Int
 
 from mpm_model.checkpoint import Network
 from mpm_model.errors import InputError
@@ -36,10 +37,17 @@ def to_corpus(windows: Windows, device: torch.device | str) -> Corpus:
     )
 
 
-def objective_of(config: PretrainConfig | FinetuneConfig, skeleton: Skeleton) -> Objective:
-    """What the model is asked for."""
+def objective_of(
+    config: PretrainConfig | FinetuneConfig,
+    skeleton: Skeleton,
+    *,
+    labelled_ids: Int[np.ndarray, "L"] | None = None,
+) -> Objective:
+    """What the model is asked for; see `masked_pose_modelling` for `labelled_ids`."""
     if isinstance(config, PretrainConfig):
-        return masked_pose_modelling(mask=config.mask, loss=config.loss, skeleton=skeleton, seed=config.seed)
+        return masked_pose_modelling(
+            mask=config.mask, loss=config.loss, skeleton=skeleton, seed=config.seed, labelled_ids=labelled_ids
+        )
     if config.task == "lifting":
         return lifting
     learn = completion if config.task == "completion" else lifting_and_completion

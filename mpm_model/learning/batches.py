@@ -148,6 +148,8 @@ class Batch:
     """Joints that count in the loss."""
     sample_ids: Int[np.ndarray, "B"]
     """Ids of the samples, which their masks are counted from."""
+    window_ids: Int[np.ndarray, "B"]
+    """Ids of the windows; a window that comes twice in an epoch is two samples."""
 
 
 def draw_batch(corpus: Corpus, samples: Samples, *, seed: int, epoch: int, config: ViewConfig) -> Batch:
@@ -232,6 +234,7 @@ def draw_batch(corpus: Corpus, samples: Samples, *, seed: int, epoch: int, confi
         joints_rel_m=root_relative(joints_cam_m, corpus.skeleton)[0],
         is_valid=is_valid,
         sample_ids=ids,
+        window_ids=corpus.sample_ids[samples.indices],
     )
 
 

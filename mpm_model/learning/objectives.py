@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mpm_model.errors import refuse
@@ -88,11 +89,17 @@ def hidden_tensors(hidden: Hidden, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 def masked_pose_modelling(
-    *, mask: MaskConfig, loss: MaskedLossConfig, skeleton: Skeleton, seed: int
+    *,
+    mask: MaskConfig,
+    loss: MaskedLossConfig,
+    skeleton: Skeleton,
+    seed: int,
+    labelled_ids: Int[np.ndarray, "L"] | None = None,
 ) -> Objective:
     """Pre-training: hide frames and joints of 2D and 3D, ask for all of both back.
 
     What the detector saw goes in, what was there is asked for: with a noisy view this also takes noise away.
+    Lifting is asked for of the windows in `labelled_ids` alone (None: of all).
     """
 
     def objective(model: nn.Module, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
@@ -126,11 +133,20 @@ def masked_pose_modelling(
         }
         total = loss.weight_2d * losses["2d"] + loss.weight_3d * losses["3d"]
         if loss.weight_lift:
-            losses["lift"] = joint_error(model.decode_3d(features_2d), batch.joints_rel_m, batch.is_valid)  # type: ignore[operator]
+            is_labelled = _is_labelled(batch, labelled_ids)
+            lifted = model.decode_3d(features_2d)  # type: ignore[operator]
+            losses["lift"] = joint_error(lifted, batch.joints_rel_m, batch.is_valid & is_labelled)
             total = total + loss.weight_lift * losses["lift"]
         return total, _metrics(total, losses)
 
     return objective
+
+
+def _is_labelled(batch: Batch, labelled_ids: Int[np.ndarray, "L"] | None) -> Bool[Tensor, "B 1 1"]:
+    is_labelled = np.ones(len(batch.window_ids), bool)
+    if labelled_ids is not None:
+        is_labelled = np.isin(batch.window_ids, labelled_ids)
+    return torch.from_numpy(is_labelled).to(batch.is_valid.device)[:, None, None]
 
 
 def lifting(model: nn.Module, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ARG001

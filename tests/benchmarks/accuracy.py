@@ -51,6 +51,16 @@ class Size:
 
 
 SIZES = {
+    "smoke": Size(
+        ("network.frames=27", "network.layers=1", "network.width=16", "network.frame_hidden=16"),
+        window_frames=27,
+        hop_frames=3,
+        pretrain_frames=10_000,
+        finetune_frames=10_000,
+        learning_rate=1e-3,
+        device="cpu",
+        processes=2,
+    ),
     "small": Size(
         (
             "network.frames=27",
@@ -61,8 +71,8 @@ SIZES = {
         ),
         window_frames=27,
         hop_frames=3,
-        pretrain_frames=2_000_000,
-        finetune_frames=900_000,
+        pretrain_frames=1_200_000,
+        finetune_frames=450_000,
         learning_rate=1e-3,
         device="cpu",
         processes=2,
@@ -121,27 +131,32 @@ def work(job: Job) -> None:
     length = pretraining.network.frames
     corpus = _corpus(job.train, size.device)
 
-    def run(name: str, config: Any, frames: int, *, pretrained: Any, share: float, measure: Any) -> Any:
-        """One training, its figures in a file, its network in a folder."""
+    def run(
+        name: str, config: Any, frames: int, *, pretrained: Any, share: float = 1.0, measure: Any = None
+    ) -> Any:
+        """One training: its figures in a file, its network in a folder; nothing if they are there."""
         file, folder = out / f"{name}.json", out / name
         if file.exists():
-            return load_checkpoint(folder).model if folder.exists() else None
-        data = share_of(corpus, share, seed=job.seed)
+            return load_checkpoint(folder).model
+        labelled = share_of(corpus, share, seed=job.seed)
+        is_pretraining = measure is None
         begun_s = time.monotonic()
         trained = train(
             config,
-            data,
+            corpus if is_pretraining else labelled,
             steps=frames // (config.batch_windows * length),
             pretrained=pretrained,
+            labelled=labelled,
             say=lambda line: print(f"{job.configuration} {job.seed} {name}: {line}", flush=True),
         )
         seconds = time.monotonic() - begun_s
         checkpoint = checkpoint_of(trained.model, corpus, config.view.normalisation)
-        if not folder.exists() and share == 1.0:
+        if not folder.exists():
             save_checkpoint(folder, checkpoint)
-        row: dict[str, Any] = {"name": name, "seconds": seconds, "windows": len(data), "frames": frames}
+        row: dict[str, Any] = {"name": name, "seconds": seconds, "windows": len(labelled), "frames": frames}
         row["losses"], row["network"] = trained.losses, asdict(trained.model.config)
-        row |= measure(checkpoint)
+        row["config"] = config.model_dump(mode="json")
+        row |= measure(checkpoint) if measure else {}
         file.write_text(json.dumps(row, indent=1))
         return trained.model
 
@@ -155,31 +170,44 @@ def work(job: Job) -> None:
         }
         return {"macs_per_frame": cost, "open": _measure_open(checkpoint, job.test, size.device)}
 
-    model = run(
-        "pretrained", pretraining, size.pretrain_frames, pretrained=None, share=1.0, measure=lambda _: {}
-    )
-    network = f"network={json.dumps(asdict(pretraining.network))}"
+    # One task at a time here, so that both configurations see the same frames for it.
+    lift_only = ["completion.weight=0"] if job.configuration == "unified" else []
+    scratch = [f"network={json.dumps(asdict(pretraining.network))}", *lift_only]
+    models = {}
     for share in SHARES:
-        for start in ("scratch", "from_pretrained"):
-            more = [network] if start == "scratch" else []
-            # One task at a time here, so that both configurations see the same frames for it.
-            more += ["completion.weight=0"] if job.configuration == "unified" else []
+        # The published pretexts see no labels, so one pre-training serves all shares.
+        knows_labels = pretraining.loss.weight_lift > 0
+        if knows_labels or not models:
+            name = f"pretrained_{share:g}" if knows_labels else "pretrained"
+            models[share] = run(name, pretraining, size.pretrain_frames, pretrained=None, share=share)
+        else:
+            models[share] = models[SHARES[0]]
+        for start, more, model in (
+            ("scratch", scratch, None),
+            ("from_pretrained", lift_only, models[share]),
+        ):
             run(
                 f"lift_{start}_{share:g}",
                 settings(job, "finetune", *more),
                 size.finetune_frames,
-                pretrained=None if start == "scratch" else model,
+                pretrained=model,
                 share=share,
                 measure=lifted,
             )
+    run(
+        "lift_scratch_as_long_1",
+        settings(job, "finetune", *scratch),
+        size.pretrain_frames + size.finetune_frames,
+        pretrained=None,
+        measure=lifted,
+    )
     tasks = ["completion", "occluded"] if job.configuration == "paper" else ["completion"]
     for task in tasks:  # our lifting sees occlusion anyhow
         run(
             task,
             settings(job, task),
             size.finetune_frames,
-            pretrained=model,
-            share=1.0,
+            pretrained=models[SHARES[0]],
             measure=lambda _: {},
         )
 

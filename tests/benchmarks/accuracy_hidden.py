@@ -14,7 +14,7 @@ EVERY_VIEWS = 40
 
 
 def measure_hidden(folder: str, data: OpenData, device: str) -> None:
-    """Write `occlusion.json` and `completion.json` beside the runs of a job, unless they are there."""
+    """Write `hidden_occlusion.json` and `hidden_completion.json` beside a job's runs, unless they are there."""
     if device == "cpu":
         torch.set_num_threads(1)
     runs = Path(folder)
@@ -23,9 +23,11 @@ def measure_hidden(folder: str, data: OpenData, device: str) -> None:
         ("occlusion", lifter, _occlusion),
         ("completion", "completion", _completion),
     ):
-        file = runs / f"{name}.json"
+        file = runs / f"hidden_{name}.json"
         if not file.exists():
-            file.write_text(json.dumps({"name": name, name: measure(runs / run, data, device)}, indent=1))
+            file.write_text(
+                json.dumps({"name": f"hidden_{name}", name: measure(runs / run, data, device)}, indent=1)
+            )
 
 
 def _occlusion(folder: Path, data: OpenData, device: str) -> dict[str, dict[str, float]]:

@@ -55,7 +55,7 @@ def cost_table(runs: Runs) -> list[str]:
     ]
     for name, of in runs.items():
         lift = of.get("lift_scratch_1", [])
-        before = of.get("pretrained", [])
+        before = of.get("pretrained", of.get("pretrained_1", []))
         if not lift:
             continue
         macs = lift[0]["macs_per_frame"]
@@ -70,11 +70,10 @@ def lifting_table(runs: Runs) -> list[str]:
     """MPJPE / P-MPJPE in mm, mean and spread over seeds, by data set."""
     lines = ["MPJPE / P-MPJPE mm on the open protocol, mean ± standard deviation over seeds"]
     for keypoints in ("clean", "noisy"):
-        lines.append(f"{keypoints + ' 2D':<34}" + "".join(f"{dataset:>28}" for dataset in DATASETS))
+        lines.append(f"{keypoints + ' 2D':<44}" + "".join(f"{dataset:>28}" for dataset in DATASETS))
         for name, of in runs.items():
-            for share in SHARES:
-                for start in STARTS:
-                    rows = of.get(f"lift_{start}_{share}", [])
+            for share, start in [*((s, each) for s in SHARES for each in STARTS), ("1", "scratch_as_long")]:
+                if rows := of.get(f"lift_{start}_{share}", []):
                     label = f"{name}, {float(share):.0%} labels, {start.replace('_', ' ')}"
                     cells = [
                         " / ".join(
@@ -83,7 +82,7 @@ def lifting_table(runs: Runs) -> list[str]:
                         )
                         for dataset in DATASETS
                     ]
-                    lines.append(f"{label:<34}" + "".join(f"{cell:>28}" for cell in cells))
+                    lines.append(f"{label:<44}" + "".join(f"{cell:>28}" for cell in cells))
     return lines
 
 
@@ -132,7 +131,7 @@ def hidden_table(runs: Runs, name: str) -> list[str]:
     lines = [f"{name}: MPJPE of the hidden joints, mm"]
     take: Callable[[dict[str, Any]], dict[str, dict[str, float]]] = lambda row: row[name]  # noqa: E731
     measured = {
-        configuration: [take(row) for rows in of.values() for row in rows if name in row]
+        configuration: [take(row) for row in of.get(f"hidden_{name}", [])]
         for configuration, of in runs.items()
     }
     conditions = sorted({key for tables in measured.values() for table in tables for key in table})

@@ -32,9 +32,10 @@ def train(
     *,
     steps: int,
     pretrained: MaskedPoseModel | None = None,
+    labelled: Corpus | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Trained:
-    """Train for so many steps, whatever `epochs` says."""
+    """Train for so many steps, whatever `epochs` says; pre-training lifts the `labelled` windows alone."""
     model = fresh_model(config, pretrained)
     batch_windows = min(config.batch_windows, len(corpus))
     steps_per_epoch = max(len(corpus) // batch_windows, 1)
@@ -51,7 +52,8 @@ def train(
         losses.append(metrics["loss"])
         say(f"{step}/{steps} " + " ".join(f"{name} {value:.4f}" for name, value in metrics.items()))
 
-    learner = Learner(model, objective_of(config, corpus.skeleton))
+    labelled_ids = None if labelled is None else labelled.sample_ids
+    learner = Learner(model, objective_of(config, corpus.skeleton, labelled_ids=labelled_ids))
     fit(
         learner,
         batch_at,
