@@ -15,7 +15,7 @@ from mpm_model.lifter import LIFTING_ARCHITECTURES, shipped_weights
 from mpm_model.pose.skeleton import Skeleton
 from mpm_model.pose.skeletons import H36M_17
 from pipelines import storage
-from pipelines.protocols import completion, h36m, occlusion, windowed
+from pipelines.protocols import completion, h36m, mpi_inf_3dhp, occlusion, windowed
 from pipelines.protocols import open as open_protocol
 from pipelines.protocols.results import FLIP, NO_FLIP, Evaluation, Measured
 from pipelines.schema import made_by
@@ -107,6 +107,13 @@ PROTOCOLS = {
         architectures=LIFTING_ARCHITECTURES,
         measure=h36m.measure,
         measure_flipped=partial(h36m.measure, is_flipped=True),
+    ),
+    "3dhp": Protocol(
+        version=mpi_inf_3dhp.VERSION,
+        architectures=LIFTING_ARCHITECTURES,
+        measure=mpi_inf_3dhp.measure,
+        measure_flipped=partial(mpi_inf_3dhp.measure, is_flipped=True),
+        skeleton=None,
     ),
 }
 """Every protocol by the name that users type."""

@@ -13,6 +13,10 @@ from mpm_model.pose.skeleton import Skeleton
 
 MM_PER_M = 1000.0
 """Millimetres are for metrics alone."""
+PCK_THRESHOLD_MM = 150.0
+"""Half a head: the threshold of MPI-INF-3DHP (Mehta et al. 2017)."""
+AUC_THRESHOLDS_MM = np.arange(0.0, PCK_THRESHOLD_MM + 1.0, 5.0)
+"""0, 5, ..., 150 mm: 31 thresholds."""
 
 
 def mpjpe_mm(
@@ -60,6 +64,29 @@ def acceleration_mm(
 ) -> float:
     """Mean error of the acceleration, in mm per squared frame (Kanazawa et al. 2019): it shows jitter."""
     return _mean_of_differences(predicted_m, target_m, is_valid, order=2)
+
+
+def pck_percent(
+    predicted_m: Float[np.ndarray, "*batch J 3"],
+    target_m: Float[np.ndarray, "*batch J 3"],
+    is_valid: Bool[np.ndarray, "*batch J"] | None = None,
+    *,
+    threshold_mm: float = PCK_THRESHOLD_MM,
+) -> float:
+    """Joints whose distance is below the threshold, not at it, per cent (Mehta et al. 2017)."""
+    error_mm = MM_PER_M * _distance(predicted_m, target_m)
+    return 100 * _mean((error_mm < threshold_mm).astype(np.float64), is_valid)
+
+
+def auc_percent(
+    predicted_m: Float[np.ndarray, "*batch J 3"],
+    target_m: Float[np.ndarray, "*batch J 3"],
+    is_valid: Bool[np.ndarray, "*batch J"] | None = None,
+) -> float:
+    """Area under the curve of `pck_percent`: its mean over `AUC_THRESHOLDS_MM`."""
+    error_mm = MM_PER_M * _distance(predicted_m, target_m)
+    share_below = (error_mm[..., None] < AUC_THRESHOLDS_MM).mean(-1)
+    return 100 * _mean(share_below, is_valid)
 
 
 def keypoint_error_px(

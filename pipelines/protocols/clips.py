@@ -27,7 +27,8 @@ class Clip:
     """2D; anything where nobody was seen."""
     confidence: Float[np.ndarray, "N J"]
     """0 where nobody was seen."""
-    rate_hz: float
+    rate_hz: float | None
+    """None: nobody says; frames are taken at the model's own rate."""
     width_px: int
     height_px: int
     skeleton: Skeleton

@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 
 from mpm_model.pose.metrics import (
     acceleration_mm,
+    auc_percent,
     bone_lengths,
     keypoint_error_px,
     mpjpe_mm,
     mpjve_mm,
     n_mpjpe_mm,
     p_mpjpe_mm,
+    pck_percent,
     procrustes_align,
 )
 from mpm_model.pose.skeletons import H36M_17
@@ -174,3 +176,48 @@ def test_bone_lengths_are_distances_to_the_parents():
     by_bone = dict(zip(H36M_17.bones, lengths_m[0], strict=True))
     assert by_bone.pop(("left_wrist", "left_elbow")) == pytest.approx(0.2)
     assert set(by_bone.values()) == {0.0}
+
+
+def shifts(*lengths_m: float) -> tuple[np.ndarray, np.ndarray]:
+    """One joint for each length, that far from the truth."""
+    target_m = np.zeros((1, len(lengths_m), 3))
+    predicted_m = target_m.copy()
+    predicted_m[0, :, 1] = lengths_m
+    return predicted_m, target_m
+
+
+def test_a_joint_at_the_threshold_is_not_below_it():
+    assert pck_percent(*shifts(0.15)) == 0
+    assert pck_percent(*shifts(np.nextafter(0.15, 0))) == 100
+    assert pck_percent(*shifts(0.0, 0.149, 0.151, 2.0)) == 50
+    assert pck_percent(*shifts(0.0), threshold_mm=0) == 0
+
+
+def test_auc_is_the_mean_over_31_thresholds():
+    assert auc_percent(*shifts(0.0)) == pytest.approx(100 * 30 / 31)  # nothing is below a threshold of 0
+    assert auc_percent(*shifts(0.0875)) == pytest.approx(100 * 13 / 31)  # 90, 95, ..., 150
+    assert auc_percent(*shifts(0.15)) == 0
+    assert auc_percent(*shifts(0.0, 0.5)) == pytest.approx(100 * 15 / 31)
+
+
+@given(seed=SEEDS)
+def test_auc_is_the_mean_of_pck(seed):
+    predicted_m, target_m = 0.1 * poses(seed, 4), 0.1 * poses(seed + 1, 4)
+    is_valid = np.random.default_rng(seed).random((4, 17)) < 0.7
+    each = [pck_percent(predicted_m, target_m, is_valid, threshold_mm=5.0 * step) for step in range(31)]
+    assert auc_percent(predicted_m, target_m, is_valid) == pytest.approx(np.mean(each))
+
+
+def test_shares_count_valid_joints_alone_and_are_nan_of_nothing():
+    predicted_m, target_m = shifts(0.01, np.nan)
+    is_valid = np.array([[True, False]])
+    assert pck_percent(predicted_m, target_m, is_valid) == 100
+    assert np.isnan(pck_percent(predicted_m, target_m, np.zeros((1, 2), dtype=bool)))
+    assert np.isnan(auc_percent(predicted_m, target_m, np.zeros((1, 2), dtype=bool)))
+
+
+def test_p_mpjpe_of_a_mirrored_person_is_not_zero():
+    """A person and its mirror image with left and right swapped are alike; without the swap they are not."""
+    target_m = np.random.default_rng(3).normal(size=(5, 17, 3))
+    assert p_mpjpe_mm(target_m * [-1, 1, 1], target_m) > 100
+    assert p_mpjpe_mm(-target_m, target_m) > 100
