@@ -11,7 +11,7 @@ from torch import Tensor
 from mpm_model.errors import refuse
 from mpm_model.learning.counted import counted_normal, counted_uniform
 from mpm_model.learning.detector_noise import DetectorNoiseConfig, detect, person_size_px
-from mpm_model.learning.masking import TUBES, draw_tubes
+from mpm_model.learning.masking import TUBES, draw_bursts, draw_tubes
 from mpm_model.learning.order import Samples
 from mpm_model.learning.pose_augment import PoseAugmentConfig, augment_pose
 from mpm_model.pose.camera import Camera, project, world_to_camera
@@ -34,6 +34,8 @@ class CountedArguments(TypedDict):
     sample_ids: Int[np.ndarray, "B"]
 
 
+LONGEST_BURST = 0.6
+"""Longest stretch of hidden frames, as a share of the window."""
 LARGEST_BELOW_ONE = 1 - 2**-24
 """The largest float32 below 1."""
 
@@ -64,6 +66,8 @@ class ViewConfig:
     """Probability that the same joints are hidden through the window: see `tube_kinds`."""
     tube_kinds: tuple[str, ...] = ("limb",)
     """Which joints a tube hides, each as often: kinds of `mpm_model.learning.masking.TUBES`."""
+    hidden_burst_probability: float = 0.0
+    """Probability that the detector misses the person for a stretch of frames."""
     unknown_image_probability: float = 0.0
     """How often the network is not told the image's size; only `both` looks at it."""
     has_confidence: bool = False
@@ -79,6 +83,7 @@ class ViewConfig:
             "mirror_probability",
             "hidden_ratio",
             "hidden_tube_probability",
+            "hidden_burst_probability",
             "unknown_image_probability",
             "perfect_detector_probability",
         ):
@@ -208,6 +213,10 @@ def draw_batch(corpus: Corpus, samples: Samples, *, seed: int, epoch: int, confi
         is_tube = draw_tubes("view", kinds=config.tube_kinds, skeleton=corpus.skeleton, **counted)
         is_drawn = uniform("limb", 1) < config.hidden_tube_probability
         is_hidden = is_hidden | (torch.from_numpy(is_tube).to(device) & is_drawn)[:, None]
+    if config.hidden_burst_probability:
+        is_burst = draw_bursts("view", frames=frames, longest_share=LONGEST_BURST, **counted)
+        is_drawn = uniform("burst", 1) < config.hidden_burst_probability
+        is_hidden = is_hidden | (torch.from_numpy(is_burst).to(device) & is_drawn)[..., None]
     width_px, height_px = camera.width_px, camera.height_px
     if config.unknown_image_probability:
         is_unknown = uniform("image", 1)[:, 0] < config.unknown_image_probability

@@ -133,3 +133,22 @@ def draw_tubes(
             of_kind = is_in_group[(uniform[:, 1] * len(groups)).astype(int)]
         is_hidden = np.where((which_kind == number)[:, None], of_kind, is_hidden)
     return is_hidden
+
+
+def draw_bursts(
+    stream: str,
+    *,
+    seed: int,
+    epoch: int,
+    sample_ids: Int[np.ndarray, "B"],
+    frames: int,
+    longest_share: float,
+) -> Bool[np.ndarray, "B T"]:
+    """One stretch of frames a sample, of one frame to `longest_share` of all, anywhere in the window."""
+    uniform = counted_uniform(f"burst/{stream}", seed=seed, epoch=epoch, sample_ids=sample_ids, count=2)
+    longest = max(int(longest_share * frames), 1)
+    length = 1 + (uniform[:, :1] * longest).astype(int)  # (B, 1)
+    start = (uniform[:, 1:] * (frames - length + 1)).astype(int)
+    place = np.arange(frames)
+    is_hidden: np.ndarray = (place >= start) & (place < start + length)
+    return is_hidden

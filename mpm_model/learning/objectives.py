@@ -9,8 +9,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mpm_model.errors import refuse
-from mpm_model.learning.batches import Batch
-from mpm_model.learning.masking import TUBES, Hidden, MaskConfig, draw_hidden, draw_tubes
+from mpm_model.learning.batches import LONGEST_BURST, Batch, CountedArguments
+from mpm_model.learning.counted import counted_uniform
+from mpm_model.learning.masking import TUBES, Hidden, MaskConfig, draw_bursts, draw_hidden, draw_tubes
 from mpm_model.pose.skeleton import Skeleton
 
 Objective = Callable[[nn.Module, Batch, int], tuple[Tensor, dict[str, Tensor]]]
@@ -61,11 +62,16 @@ class CompletionConfig:
 
     tube_kinds: tuple[str, ...] = ("limb", "random_3")
     """Kinds of `mpm_model.learning.masking.TUBES`, each as often."""
+    burst_probability: float = 0.0
+    """How often a stretch of frames is hidden instead of a tube; the root is left, as poses are relative to
+    it."""
     weight: float = 1.0
     """Weight beside lifting, where one network learns both."""
 
     def __post_init__(self) -> None:
         faults = [f"weight must not be negative, got {self.weight}"] * (self.weight < 0)
+        if not 0 <= self.burst_probability <= 1:
+            faults.append(f"burst_probability must be in 0..1, got {self.burst_probability}")
         if not self.tube_kinds or any(kind not in TUBES for kind in self.tube_kinds):
             faults.append(f"tube_kinds must be of {', '.join(TUBES)}, got {', '.join(self.tube_kinds)}")
         refuse("completion", faults)
@@ -195,16 +201,16 @@ def lifting_and_completion(*, config: CompletionConfig, skeleton: Skeleton, seed
 def hidden_in_3d(
     batch: Batch, *, config: CompletionConfig, skeleton: Skeleton, seed: int, epoch: int
 ) -> Bool[Tensor, "B T J"]:
-    """Joints that completion may not see: one tube a sample, and what was never captured."""
-    tubes = draw_tubes(
-        "3d",
-        seed=seed,
-        epoch=epoch,
-        sample_ids=batch.sample_ids,
-        kinds=config.tube_kinds,
-        skeleton=skeleton,
-    )
-    return torch.from_numpy(tubes).to(batch.is_valid.device)[:, None] | ~batch.is_valid
+    """Joints that completion may not see: one tube or burst a sample, and what was never captured."""
+    counted: CountedArguments = {"seed": seed, "epoch": epoch, "sample_ids": batch.sample_ids}
+    tubes = draw_tubes("3d", kinds=config.tube_kinds, skeleton=skeleton, **counted)[:, None]
+    if config.burst_probability:
+        frames = batch.is_valid.shape[1]
+        bursts = draw_bursts("3d", frames=frames, longest_share=LONGEST_BURST, **counted)[..., None]
+        is_root = np.array([parent is None for parent in skeleton.parents])
+        is_burst = counted_uniform("burst or tube", count=1, **counted) < config.burst_probability
+        tubes = np.where(is_burst[..., None], bursts & ~is_root, tubes)
+    return torch.from_numpy(tubes).to(batch.is_valid.device) | ~batch.is_valid
 
 
 def _metrics(total: Tensor, losses: dict[str, Tensor]) -> dict[str, Tensor]:

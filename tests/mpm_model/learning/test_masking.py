@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mpm_model.errors import InputError
-from mpm_model.learning.masking import TUBES, MaskConfig, draw_hidden, draw_tubes
+from mpm_model.learning.masking import TUBES, MaskConfig, draw_bursts, draw_hidden, draw_tubes
 from mpm_model.pose.skeletons import H36M_17
 
 FRAMES, JOINTS = 243, 17
@@ -118,3 +118,15 @@ def test_a_samples_tube_is_the_same_in_any_batch_and_another_in_every_epoch():
 def test_ratios_out_of_range_are_refused_together():
     with pytest.raises(InputError, match=r"frame_ratio.*got 1\.0; joint_ratio.*got -0\.1"):
         MaskConfig(frame_ratio=1.0, joint_ratio=-0.1)
+
+
+def test_a_burst_is_one_stretch_of_frames_and_no_longer_than_its_share():
+    ids = np.arange(500)
+    is_hidden = draw_bursts("x", seed=1, epoch=2, sample_ids=ids, frames=20, longest_share=0.6)
+    lengths = is_hidden.sum(1)
+    assert lengths.min() == 1
+    assert lengths.max() == 12
+    edges = np.abs(np.diff(np.pad(is_hidden.astype(int), ((0, 0), (1, 1))), axis=1)).sum(1)
+    assert (edges == 2).all()
+    assert is_hidden[:, 0].any()
+    assert is_hidden[:, -1].any()
