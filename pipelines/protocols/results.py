@@ -137,6 +137,7 @@ def side_by_side(results: Mapping[str, Evaluation]) -> list[str]:
     return [
         f"protocol {first.protocol}/{first.version} on {', '.join(first.people)} ({first.frames} frames, "
         f"{first.keypoints}, {first.flip}; data {first.data_sha256[:12]})",
+        *(f"note of {file}: {note}" for file, evaluation in results.items() for note in evaluation.notes),
         *text_table(["", "result", "checkpoint", *names], body, indent=""),
     ]
 

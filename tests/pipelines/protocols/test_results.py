@@ -45,10 +45,13 @@ def test_json_gives_the_result_back_and_holds_what_makes_it_comparable():
 
 def test_results_of_one_protocol_stand_in_one_table():
     theirs = make_evaluation(
-        rows=(Row(name="Walking", scores={"MPJPE mm": 41.0}),), checkpoint_sha256="b" * 64
+        rows=(Row(name="Walking", scores={"MPJPE mm": 41.0}),),
+        checkpoint_sha256="b" * 64,
+        notes=("another note",),
     )
     lines = side_by_side({"ours.json": make_evaluation(), "theirs.json": theirs})
-    words = [line.split() for line in lines[2:]]
+    assert lines[1:3] == ["note of ours.json: a note", "note of theirs.json: another note"]
+    words = [line.split() for line in lines[4:]]
     assert words == [
         ["Walking", "ours.json", "a" * 12, "40.2", "30.0"],
         ["Walking", "theirs.json", "b" * 12, "41.0", "-"],
