@@ -1,59 +1,23 @@
 """`mpm convert`: the paper's checkpoints become ours and give what the paper's gave, or are refused."""
 
 import hashlib
-import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from mpm_model.checkpoint import Checkpoint, load_checkpoint
-from mpm_model.errors import InputError
+from mpm_model.checkpoint import load_checkpoint
 from mpm_model.network.lifting import LiftingModel
 from mpm_model.network.masked import MaskedPoseModel
 from mpm_model.network.refinement import RefinementModel
-from mpm_model.pose.skeletons import H36M_16, H36M_17, SKELETONS
-from pipelines import cli
-from pipelines.poses_table import read_poses
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "reference_mpm"
-LIFTING = ("lift_f27_l3_c64_j17", "lift_f81_l3_c32_j16", "lift_f243_l4_c32_j17")
-TOLERANCE = 1e-5
-
-
-def golden(name: str) -> dict[str, np.ndarray]:
-    with np.load(GOLDEN / f"{name}.npz") as arrays:
-        return dict(arrays)
-
-
-def mpm(capsys, monkeypatch, *arguments: object) -> tuple[int, str, str]:
-    """Exit code, output and error of a command in this process."""
-    monkeypatch.setattr(sys, "argv", ["mpm", *map(str, arguments)])
-    try:
-        cli.main()
-        code = 0
-    except SystemExit as stopped:
-        code = int(stopped.code or 0)
-    said = capsys.readouterr()
-    return code, said.out, said.err
-
-
-@pytest.fixture
-def convert(capsys, monkeypatch, tmp_path):
-    """Converts a golden and reads what was written."""
-
-    def converted(name: str, *options: object) -> Checkpoint:
-        out = tmp_path / "models" / name
-        code, _, error = mpm(capsys, monkeypatch, "convert", GOLDEN / f"{name}.pth", "--out", out, *options)
-        assert code == 0, error
-        return load_checkpoint(out)
-
-    return converted
+from mpm_model.pose.skeletons import H36M_16, H36M_17
+from tests.command import mpm
+from tests.pipelines.reference_goldens import GOLDEN, LIFTING, assert_close, golden
+from tests.pipelines.reference_goldens import convert as convert
 
 
 @pytest.mark.parametrize(
@@ -82,10 +46,6 @@ def test_another_rate_may_be_said(convert):
     assert convert("lift_f81_l3_c32_j16", "--rate-hz", 50).rate_hz == 50.0
 
 
-def assert_close(came: Tensor, wanted: np.ndarray) -> None:
-    assert float((came - torch.from_numpy(wanted)).abs().max()) <= TOLERANCE
-
-
 @pytest.mark.parametrize("name", ["pretrain_f27_l3_c64_j17", "completion_f27_l3_c64_j17"])
 def test_masked_networks_give_what_the_paper_gives(convert, name):
     wanted, model = golden(name), convert(name).model
@@ -112,85 +72,6 @@ def test_refinement_gives_what_the_paper_gives(convert):
     both = [torch.from_numpy(wanted[key]) for key in ("joints_3d", "joints_3d_from_camera")]
     with torch.inference_mode():
         assert_close(convert("refine_j17").model(*both), wanted["refined"])
-
-
-WIDTH_PX, HEIGHT_PX = 1024, 768
-
-
-def write_tracks(folder: Path, wanted: dict[str, np.ndarray], skeleton: str) -> Path:
-    """An npz file for each window of a golden: its 2D in pixels, by the inverse of `screen`."""
-    folder.mkdir()
-    half_px = np.array([WIDTH_PX, HEIGHT_PX]) / 2
-    for window, keypoints_screen in enumerate(wanted["keypoints_2d"].astype(np.float64)):
-        np.savez(
-            folder / f"{window}.npz",
-            keypoints_px=(keypoints_screen * half_px[0] + half_px).astype(np.float32),
-            skeleton=skeleton,
-            rate_hz=25.0,
-            width_px=WIDTH_PX,
-            height_px=HEIGHT_PX,
-        )
-    return folder
-
-
-@pytest.mark.parametrize("name", LIFTING)
-def test_lifting_through_the_command_gives_what_the_paper_gives(capsys, monkeypatch, tmp_path, convert, name):
-    wanted, checkpoint = golden(name), convert(name)
-    tracks = write_tracks(tmp_path / "tracks", wanted, checkpoint.skeleton.name)
-    lift = ("lift", tracks, "--checkpoint", tmp_path / "models" / name)
-    for mode in ("fast", "exact"):
-        code, _, error = mpm(capsys, monkeypatch, *lift, "--out", tmp_path / mode, "--mode", mode)
-        assert code == 0, error
-        poses = {Path(track.source).stem: track for track in read_poses(str(tmp_path / mode), skeleton=None)}
-        assert len(poses) == len(wanted["keypoints_2d"])
-        for window, sequence_m in enumerate(wanted["joints_3d_sequence"]):
-            track = poses[str(window)]
-            assert track.skeleton == checkpoint.skeleton
-            lifted_m, expected_m = track.joints_rel_m, sequence_m
-            if mode == "exact":  # of one window only the frame in its middle sees no frame repeated
-                middle = len(sequence_m) // 2
-                lifted_m, expected_m = lifted_m[[middle]], wanted["joints_3d_center"][window]
-            assert np.abs(lifted_m - expected_m).max() <= TOLERANCE
-
-
-def test_poses_of_sixteen_joints_are_viewed_and_inspected(capsys, monkeypatch, tmp_path, convert):
-    name = "lift_f81_l3_c32_j16"
-    convert(name)
-    tracks = write_tracks(tmp_path / "tracks", golden(name), "h36m_16")
-    out = tmp_path / "poses"
-    lift = ("lift", tracks, "--checkpoint", tmp_path / "models" / name, "--out", out)
-    assert mpm(capsys, monkeypatch, *lift)[0] == 0
-    code, said, error = mpm(capsys, monkeypatch, "inspect", out)
-    assert (code, error) == (0, "")
-    assert "skeleton: h36m_16" in said
-    assert "left thigh" in said
-    assert mpm(capsys, monkeypatch, "view", out, "--out", tmp_path / "page.html")[0] == 0
-    page = (tmp_path / "page.html").read_text()
-    assert "left_wrist" in page
-    assert "thorax" not in page
-    with pytest.raises(InputError, match="wanted skeleton 'h36m_17', got 'h36m_16'"):
-        read_poses(str(out))
-
-
-@pytest.mark.parametrize(("name", "joints"), [("lift_f27_l3_c64_j17", 17), ("lift_f81_l3_c32_j16", 16)])
-def test_detections_of_any_skeleton_come_to_the_joints_of_the_checkpoint(
-    capsys, monkeypatch, tmp_path, convert, name, joints
-):
-    convert(name)
-    rng = np.random.default_rng(0)
-    for skeleton in ("coco_17", "h36m_17", "h36m_16"):
-        np.savez(
-            tmp_path / f"{skeleton}.npz",
-            keypoints_px=rng.uniform(100, 600, (30, len(SKELETONS[skeleton]), 2)),
-            skeleton=skeleton,
-            rate_hz=25.0,
-            width_px=WIDTH_PX,
-            height_px=HEIGHT_PX,
-        )
-        lift = ("lift", tmp_path / f"{skeleton}.npz", "--checkpoint", tmp_path / "models" / name)
-        assert mpm(capsys, monkeypatch, *lift, "--out", tmp_path / skeleton)[0] == 0
-        (track,) = read_poses(str(tmp_path / skeleton), skeleton=None)
-        assert track.joints_rel_m.shape == (30, joints, 3)
 
 
 def test_a_conversion_that_is_there_is_left_alone_and_another_is_refused(capsys, monkeypatch, tmp_path):
@@ -292,110 +173,13 @@ def test_settings_that_make_no_sense_are_refused(capsys, monkeypatch, tmp_path, 
     assert not (tmp_path / "out").exists()
 
 
-@pytest.fixture
-def to_onnx(capsys, monkeypatch, tmp_path, convert):
-    """Converts a golden to a folder of ours and that to ONNX; the command's code, output and error."""
+def test_both_ends_may_be_urls(capsys, monkeypatch, tmp_path, s3_bucket):
+    from pipelines import storage
 
-    def converted(name: str, out: str) -> tuple[int, str, str]:
-        pytest.importorskip("onnxruntime")
-        folder = tmp_path / "models" / name
-        if not folder.exists():
-            convert(name)
-        return mpm(capsys, monkeypatch, "convert", folder, "--to", "onnx", "--out", tmp_path / out)
-
-    return converted
-
-
-def run_onnx(file: Path, **inputs: np.ndarray) -> list[np.ndarray]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    outputs: list[np.ndarray] = session.run(None, inputs)
-    return outputs
-
-
-def test_an_onnx_lifter_gives_what_the_paper_gives_and_says_what_it_is(tmp_path, to_onnx):
-    name, wanted = "lift_f81_l3_c32_j16", golden("lift_f81_l3_c32_j16")
-    code, said, error = to_onnx(name, "lifter.onnx")
-    assert (code, error) == (0, "")
-    assert "keypoints, is_hidden -> joints_rel_m, center_rel_m" in said
-    keypoints = wanted["keypoints_2d"]
-    for windows in (slice(None), slice(1)):
-        came = run_onnx(
-            tmp_path / "lifter.onnx",
-            keypoints=keypoints[windows],
-            is_hidden=np.zeros(keypoints[windows].shape[:-1], bool),
-        )
-        for joints, key in zip(came, ("joints_3d_sequence", "joints_3d_center"), strict=True):
-            assert joints.shape == wanted[key][windows].shape
-            assert np.abs(joints - wanted[key][windows]).max() <= TOLERANCE
-    import onnx
-
-    model = onnx.load(tmp_path / "lifter.onnx")
-    said_inside = {entry.key: entry.value for entry in model.metadata_props}
-    assert said_inside["mpm.skeleton"] == "h36m_16"
-    assert said_inside["mpm.normalisation"] == "screen"
-    assert said_inside["mpm.rate_hz"] == "25"
-    assert "metres" in said_inside["mpm.units"]
-    assert "giver" in said_inside["mpm.card"]
-    assert b"/pipelines/" not in (tmp_path / "lifter.onnx").read_bytes()
-    assert "nothing to do" in to_onnx(name, "lifter.onnx")[1]
-    (tmp_path / "lifter.onnx").write_bytes(b"\xffnot ONNX")
-    code, _, error = to_onnx(name, "lifter.onnx")
-    assert code == 2
-    assert "something else stands there" in error
-
-
-def test_a_pre_trained_network_gives_two_onnx_files(tmp_path, to_onnx):
-    name = "pretrain_f27_l3_c64_j17"
-    code, _, error = to_onnx(name, "one.onnx")
-    assert code == 2
-    assert "two files" in error
-    assert to_onnx(name, "onnx")[0] == 0
-    model, wanted = load_checkpoint(tmp_path / "models" / name).model, golden(name)
-    is_hidden = np.broadcast_to(wanted["joint_mask_3d"], wanted["joints_3d"].shape[:-1])
-    (completed,) = run_onnx(
-        tmp_path / "onnx" / "complete.onnx", given_joints_rel_m=wanted["joints_3d"], is_hidden=is_hidden
-    )
-    (lifted,) = run_onnx(
-        tmp_path / "onnx" / "lift.onnx", keypoints=wanted["keypoints_2d"], is_hidden=is_hidden
-    )
-    masks = {"is_hidden_joint": torch.from_numpy(is_hidden.copy()), "is_hidden_frame": None}
-    with torch.inference_mode():
-        assert_close(model.reconstruct_3d(torch.from_numpy(wanted["joints_3d"]), **masks), completed)
-        assert_close(model.lift(torch.from_numpy(wanted["keypoints_2d"]), **masks), lifted)
-
-
-def test_a_refinement_network_and_a_file_of_the_papers_code_are_no_onnx(
-    capsys, monkeypatch, tmp_path, to_onnx
-):
-    code, _, error = to_onnx("refine_j17", "refine.onnx")
-    assert code == 2
-    assert "a refinement network is not exported" in error
-    code, _, error = mpm(
-        capsys, monkeypatch, "convert", GOLDEN / "refine_j17.pth", "--to", "onnx", "--out", tmp_path / "o"
-    )
-    assert code == 2
-    assert "without --to onnx" in error
-    assert not (tmp_path / "o").exists()
-
-
-def test_without_the_packages_one_line_says_how_to_get_them(monkeypatch, tmp_path, to_onnx):
-    found = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "onnxscript" else found(name, *rest)
-    )
-    code, said, error = to_onnx("lift_f81_l3_c32_j16", "lifter.onnx")
-    assert (code, said) == (2, "")
-    assert error == "mpm: --to onnx needs onnxscript: pip install 'mpm-on-ray[onnx]'\n"
-
-
-def test_an_onnx_file_that_differs_from_torch_is_not_written(monkeypatch, tmp_path, to_onnx):
-    from pipelines import onnx_file
-
-    monkeypatch.setattr(onnx_file, "export", lambda *_, **__: b"")
-    for difference in (2e-4, float("nan")):
-        monkeypatch.setattr(onnx_file, "largest_difference", lambda *_, d=difference: d)
-        with pytest.raises(RuntimeError, match="ONNX Runtime and torch differ"):
-            to_onnx("lift_f81_l3_c32_j16", "lifter.onnx")
-        assert not (tmp_path / "lifter.onnx").exists()
+    storage.write_once(f"{s3_bucket}/model.pth", (GOLDEN / "refine_j17.pth").read_bytes())
+    convert = ("convert", f"{s3_bucket}/model.pth", "--out", f"{s3_bucket}/converted")
+    code, _, error = mpm(capsys, monkeypatch, *convert)
+    assert code == 0, error
+    with storage.fetch_folder(f"{s3_bucket}/converted") as folder:
+        assert load_checkpoint(folder).card["converted_from"]["file"] == "model.pth"
+    assert "nothing to do" in mpm(capsys, monkeypatch, *convert)[1]
