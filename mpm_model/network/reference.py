@@ -8,6 +8,7 @@ heads, as in the paper.
 
 import pickle
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -114,7 +115,9 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     if damaged is not None:
         raise InputError(f"{wanted}, but its part {damaged} is damaged; copy or download it again")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols: what cannot be read is an error here
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except NOT_TENSORS as error:
         raise InputError(
             f"{wanted}, but it holds objects other than tensors, which are not loaded"

@@ -145,7 +145,8 @@ def test_what_does_not_fit_is_one_line_and_leaves_nothing(capsys, monkeypatch, t
 
 
 def test_code_in_a_file_is_not_executed_by_the_installed_command(tmp_path):
-    torch.save({"module.x": Mischief(tmp_path / "executed")}, tmp_path / "model.pth")
+    content = {"module.x": Mischief(tmp_path / "executed")}
+    torch.save(content, tmp_path / "model.pth", pickle_protocol=4)  # of which torch would warn
     command = [sys.executable, "-c", "from pipelines.cli import main; main()"]
     done = subprocess.run(
         [*command, "convert", "model.pth", "--out", "out"],
