@@ -147,7 +147,9 @@ def lift(
         list[str], typer.Argument(metavar="INPUT...", help="Files, folders or URLs of 2D keypoints.")
     ],
     out: Out,
-    checkpoint: Annotated[str | None, typer.Option(help="Lifting checkpoint folder or URL.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Folder or URL; default: the weights that ship.")
+    ] = None,
     format: Annotated[
         str | None, typer.Option(help="Format of the keypoints; default: seen from the files.")
     ] = None,
@@ -210,6 +212,28 @@ def complete(
 
 
 app.command()(cli_results.view)
+
+
+@app.command()
+def convert(
+    source: Annotated[
+        str, typer.Argument(metavar="INPUT", help="Checkpoint file of the paper's code, or a folder of ours.")
+    ],
+    out: Annotated[str, typer.Option(help="Folder or URL to write; one ONNX file may be named.")],
+    to: Annotated[str, typer.Option(help="checkpoint, or onnx for a folder of ours.")] = "checkpoint",
+    rate_hz: Annotated[
+        float | None, typer.Option(help="Rate of the poses a file was trained on; default: 25, as published.")
+    ] = None,
+) -> None:
+    """Convert a checkpoint of the paper's own code to ours, or ours to ONNX.
+
+    Example: mpm convert model.pth --out models/published
+    """
+    from pipelines.convert import ConvertConfig, run
+
+    _say(*run(source, out=out, config=ConvertConfig(to=to, rate_hz=rate_hz)))
+
+
 app.command()(cli_results.inspect)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import posixpath
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -12,8 +13,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from pydantic import JsonValue
 
+from mpm_model.checkpoint import TENSORS_FILE
 from mpm_model.errors import InputError, refuse
-from mpm_model.lifter import MODES, Lifter
+from mpm_model.lifter import MODES, Lifter, shipped_weights
 from mpm_model.pose.skeleton import describe_difference
 from mpm_model.pose.skeletons import H36M_16, H36M_17
 from pipelines import storage
@@ -36,7 +38,7 @@ class LiftConfig:
     """How keypoints become poses."""
 
     checkpoint: str | None = None
-    """Folder or URL of a lifting checkpoint."""
+    """Folder or URL of a checkpoint that lifts; None: the weights that ship."""
     mode: str = "fast"
     """`fast` or `exact`: see `Lifter`."""
     min_confidence: float = 0.1
@@ -52,7 +54,7 @@ class LiftConfig:
 
     def __post_init__(self) -> None:
         faults = []
-        if self.checkpoint is None:
+        if self.checkpoint is None and not (shipped_weights() / TENSORS_FILE).is_file():
             faults.append(
                 "no weights ship with this version: give --checkpoint with a folder that finetune made"
             )
@@ -102,7 +104,7 @@ def run(
             only video is bad. Nothing is left behind.
     """
     out = storage.absolute(out)
-    checkpoint = storage.absolute(str(config.checkpoint))
+    checkpoint = None if config.checkpoint is None else storage.absolute(config.checkpoint)
     lifter = load_lifter(checkpoint, config.mode, config.min_confidence)  # refuse it before any work
     job = plan(inputs, out=out, checkpoint=checkpoint, config=config)
     metadata = TableMetadata(config=json.dumps(job.config), made_by=job.made_by, skeleton=lifter.skeleton)
@@ -111,7 +113,7 @@ def run(
     return LiftSummary(**vars(outcome))
 
 
-def plan(inputs: Sequence[str], *, out: str, checkpoint: str, config: LiftConfig) -> Job:
+def plan(inputs: Sequence[str], *, out: str, checkpoint: str | None, config: LiftConfig) -> Job:
     """What is to be made from what: every video below the inputs, once, and the weights that lift it."""
     options = config.read_options()
     found = {
@@ -122,7 +124,9 @@ def plan(inputs: Sequence[str], *, out: str, checkpoint: str, config: LiftConfig
     }
     settings: dict[str, JsonValue] = {
         "checkpoint": checkpoint,
-        "weights": storage.file_stamp(storage.join(checkpoint, "model.safetensors")).version,
+        "weights": storage.file_stamp(
+            storage.join(checkpoint or str(shipped_weights()), TENSORS_FILE)
+        ).version,
         "mode": config.mode,
         "min_confidence": config.min_confidence,
         "format": config.format,
@@ -149,7 +153,7 @@ def _describe_source(source: Source) -> Input:
 
 
 def lift_shard(
-    inputs: Sequence[Input], *, checkpoint: str, config: LiftConfig, metadata: TableMetadata
+    inputs: Sequence[Input], *, checkpoint: str | None, config: LiftConfig, metadata: TableMetadata
 ) -> PartResult:
     """Poses of everybody in the videos that can be read, and what came of each video."""
     lifter = load_lifter(checkpoint, config.mode, config.min_confidence)
@@ -196,14 +200,14 @@ def _receipt(item: Input, tracks: Sequence[Track]) -> Receipt:
 
 
 @lru_cache(maxsize=1)
-def load_lifter(checkpoint: str, mode: str, min_confidence: float) -> Lifter:
-    """The model, loaded once in a process."""
-    with storage.fetch_folder(checkpoint) as folder:
+def load_lifter(checkpoint: str | None, mode: str, min_confidence: float) -> Lifter:
+    """The model, loaded once in a process; None: the weights that ship, wherever that process has them."""
+    with nullcontext(shipped_weights()) if checkpoint is None else storage.fetch_folder(checkpoint) as folder:
         lifter = Lifter.load(folder, mode=mode, min_confidence=min_confidence, device=_device())
     if lifter.skeleton not in LIFTED_SKELETONS:
         raise InputError(
-            f"{checkpoint}: this checkpoint does not fit; its skeleton is {lifter.skeleton.name}, wanted "
-            f"{' or '.join(skeleton.name for skeleton in LIFTED_SKELETONS)}: "
+            f"{checkpoint or folder}: this checkpoint does not fit; its skeleton is {lifter.skeleton.name}, "
+            f"wanted {' or '.join(skeleton.name for skeleton in LIFTED_SKELETONS)}: "
             f"{describe_difference(lifter.skeleton, H36M_17)}; give a checkpoint of such a skeleton"
         )
     return lifter
