@@ -19,6 +19,9 @@ def evaluate(
     flip: Annotated[
         bool, typer.Option("--flip", help="Mean with the mirrored input (h36m and 3dhp alone).")
     ] = False,
+    keypoints_source: Annotated[
+        str | None, typer.Option(help="Where the 2D is from, if the file's name does not say (h36m alone).")
+    ] = None,
     json: Annotated[str | None, typer.Option(help="Also write the result here.")] = None,
 ) -> None:
     """Measure a model on people it never saw, beside baselines.
@@ -27,7 +30,14 @@ def evaluate(
     """
     from pipelines.evaluate import run
 
-    evaluation = run(checkpoint=checkpoint, data=data, protocol=protocol, flip=flip, json_url=json)
+    evaluation = run(
+        checkpoint=checkpoint,
+        data=data,
+        protocol=protocol,
+        flip=flip,
+        keypoints_source=keypoints_source,
+        json_url=json,
+    )
     typer.echo("\n".join(evaluation.lines()))
 
 

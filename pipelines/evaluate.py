@@ -5,7 +5,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from mpm_model.checkpoint import TENSORS_FILE, Checkpoint, load_checkpoint
@@ -20,8 +19,13 @@ from pipelines.protocols import open as open_protocol
 from pipelines.protocols.results import FLIP, NO_FLIP, Evaluation, Measured
 from pipelines.schema import made_by
 
-Measure = Callable[[Checkpoint, Sequence[str]], Measured]
-"""Figures of a checkpoint on data, given as absolute URLs."""
+Measure = Callable[..., Measured]
+"""Figures of a checkpoint on data, given as absolute URLs, and the protocol's options by keyword."""
+OPTIONS = {
+    "is_flipped": ("--flip", "has no test-time flip"),
+    "keypoints_source": ("--keypoints-source", "says itself where its 2D is from"),
+}
+"""What a protocol may take beside checkpoint and data: how users type it, and why others do not take it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +36,8 @@ class Protocol:
     """Raised whenever the protocol's figures would change."""
     architectures: tuple[str, ...]
     measure: Measure
-    measure_flipped: Measure | None = None
-    """The same where the model's answer is its mean with the mirrored input; None: the protocol has none."""
+    options: tuple[str, ...] = ()
+    """Those of `OPTIONS` that `measure` takes."""
     skeleton: Skeleton | None = H36M_17
     """Skeleton that a checkpoint must have; None: the protocol itself says which it takes."""
 
@@ -44,17 +48,23 @@ def run(
     data: Sequence[str],
     protocol: str,
     flip: bool = False,
+    keypoints_source: str | None = None,
     json_url: str | None = None,
 ) -> Evaluation:
-    """Measure a checkpoint, or the weights that ship; `flip` averages with the mirrored input."""
+    """Measure a checkpoint, or the weights that ship.
+
+    `flip` averages with the mirrored input; `keypoints_source` says where the 2D is from.
+    """
     if protocol not in PROTOCOLS:
         raise InputError(f"--protocol {protocol}: wanted one of {', '.join(PROTOCOLS)}")
     chosen = PROTOCOLS[protocol]
-    measure = chosen.measure_flipped if flip else chosen.measure
-    if measure is None:
-        raise InputError(f"--flip: protocol {protocol} has no test-time flip; leave it out")
+    options = {"is_flipped": flip or None, "keypoints_source": keypoints_source}
+    given = {name: value for name, value in options.items() if value is not None}
+    if unknown := [OPTIONS[name] for name in given if name not in chosen.options]:
+        faults = [f"{typed}: protocol {protocol} {why}" for typed, why in unknown]
+        raise InputError(f"{'; '.join(faults)}; leave it out")
     model, sha256 = _load(checkpoint, chosen)
-    measured = measure(model, [storage.absolute(url) for url in data])
+    measured = chosen.measure(model, [storage.absolute(url) for url in data], **given)
     evaluation = Evaluation(
         **{field.name: getattr(measured, field.name) for field in dataclasses.fields(Measured)},
         protocol=protocol,
@@ -106,13 +116,13 @@ PROTOCOLS = {
         version=h36m.VERSION,
         architectures=LIFTING_ARCHITECTURES,
         measure=h36m.measure,
-        measure_flipped=partial(h36m.measure, is_flipped=True),
+        options=("is_flipped", "keypoints_source"),
     ),
     "3dhp": Protocol(
         version=mpi_inf_3dhp.VERSION,
         architectures=LIFTING_ARCHITECTURES,
         measure=mpi_inf_3dhp.measure,
-        measure_flipped=partial(mpi_inf_3dhp.measure, is_flipped=True),
+        options=("is_flipped",),
         skeleton=None,
     ),
 }

@@ -17,7 +17,7 @@ from mpm_model.lifter import Lifter
 from mpm_model.pose.metrics import acceleration_mm, mpjpe_mm, mpjve_mm, n_mpjpe_mm, p_mpjpe_mm
 from mpm_model.pose.normalize import root_relative
 from pipelines.protocols.clips import Clip, Predict, flipped, lifter_predicts
-from pipelines.protocols.h36m_files import TEST_SUBJECTS, read_clips
+from pipelines.protocols.h36m_files import RATE_HZ, TEST_SUBJECTS, read_clips
 from pipelines.protocols.results import Measured, Row
 
 VERSION = 1
@@ -73,9 +73,15 @@ def score(predict: Predict, clips: Sequence[Clip]) -> tuple[Row, ...]:
     )
 
 
-def measure(checkpoint: Checkpoint, data: Sequence[str], *, is_flipped: bool = False) -> Measured:
+def measure(
+    checkpoint: Checkpoint,
+    data: Sequence[str],
+    *,
+    is_flipped: bool = False,
+    keypoints_source: str | None = None,
+) -> Measured:
     """The protocol's figures of a checkpoint, from the 3D and the 2D file; see `read_clips`."""
-    clips, source, sha256 = read_clips(data)
+    clips, source, sha256 = read_clips(data, keypoints_source=keypoints_source)
     predict = lifter_predicts(Lifter(checkpoint))
     return Measured(
         rows=score(flipped(predict) if is_flipped else predict, clips),
@@ -83,4 +89,11 @@ def measure(checkpoint: Checkpoint, data: Sequence[str], *, is_flipped: bool = F
         people=tuple(f"h36m/{subject}" for subject in TEST_SUBJECTS),
         frames=sum(len(clip.joints_cam_m) for clip in clips),
         keypoints=source,
+        notes=_rate_notes(checkpoint.rate_hz),
     )
+
+
+def _rate_notes(rate_hz: float) -> tuple[str, ...]:
+    if rate_hz == RATE_HZ:
+        return ()
+    return (f"the model sees the 2D at its own {rate_hz:g} Hz; its poses are interpolated to all frames",)

@@ -25,18 +25,21 @@ from pipelines.protocols.pickled_npz import read_pickled
 
 TEST_SUBJECTS = ("S9", "S11")
 RATE_HZ = 50.0
+KEYPOINTS_FILE = "data_2d_h36m_"
+"""How names of 2D files begin; their source follows."""
 RAW_JOINTS = 32
 KEPT_JOINTS = (0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 15, 17, 18, 19, 25, 26, 27)
 """Of the 32 joints of the recordings those that have a meaning of their own, in the order of `H36M_17`: the
 files have no names."""
 
 
-def read_clips(urls: Sequence[str]) -> tuple[list[Clip], str, str]:
+def read_clips(urls: Sequence[str], *, keypoints_source: str | None = None) -> tuple[list[Clip], str, str]:
     """Clips of the test subjects, one for each action and camera; where the 2D is from; the data's SHA-256.
 
     InputError, with all faults, if the files are not one of 3D and one of 2D in the public layout.
     """
-    joints, keypoints, source = _read_both(urls)
+    joints, keypoints, keypoints_url = _read_both(urls)
+    source = source_of(keypoints_url, keypoints_source)
     faults = [
         f"{kind} lacks {', '.join(absent)}"
         for kind, data in (("the 3D", joints), ("the 2D", keypoints))
@@ -65,7 +68,7 @@ def read_clips(urls: Sequence[str]) -> tuple[list[Clip], str, str]:
 
 
 def _read_both(urls: Sequence[str]) -> tuple[Mapping[str, Any], Mapping[str, Any], str]:
-    """Actions by subject, of the 3D and of the 2D file, and the 2D's source."""
+    """Actions by subject, of the 3D and of the 2D file, and which file is the 2D's."""
     found: dict[str, tuple[str, dict[str, Any]]] = {}
     for url in urls:
         members = read_pickled(storage.read_bytes(url), url=url)
@@ -86,16 +89,26 @@ def _read_both(urls: Sequence[str]) -> tuple[Mapping[str, Any], Mapping[str, Any
             raise InputError(f"{url}: {kind} must be a dictionary of subjects with dictionaries of actions")
     url, members = found["positions_2d"]
     refuse(url, _metadata_faults(members.get("metadata")))
-    return found["positions_3d"][1]["positions_3d"], members["positions_2d"], source_of(url)
+    return found["positions_3d"][1]["positions_3d"], members["positions_2d"], url
 
 
-def source_of(url: str) -> str:
-    """Where 2D is from, by the name of its file: `2D gt`, `2D cpn (cpn_ft_h36m_dbb)`, or the rest of the
-    name."""
-    name = PurePosixPath(url).name.removesuffix(".npz").removeprefix("data_2d_h36m_")
-    if name == "gt":
-        return "2D gt"
-    return f"2D cpn ({name})" if name.startswith("cpn") else f"2D {name}"
+def source_of(url: str, said: str | None = None) -> str:
+    """Where 2D is from, by the name of its file or, where that says nothing, by what the user said.
+
+    `2D gt`, `2D cpn (cpn_ft_h36m_dbb)`, `2D` and any other source. InputError if nobody says, or if the two
+    contradict each other.
+    """
+    name = PurePosixPath(url).name.removesuffix(".npz")
+    named = name.removeprefix(KEYPOINTS_FILE) if name.startswith(KEYPOINTS_FILE) else None
+    if named is None and not said:
+        raise InputError(
+            f"{url}: its name is not {KEYPOINTS_FILE}SOURCE.npz, so say where the 2D is from, with "
+            "--keypoints-source gt for instance"
+        )
+    if named is not None and said is not None and not named.startswith(said):
+        raise InputError(f"{url}: by its name the 2D is {named}, by --keypoints-source {said}; which is it?")
+    source = said if named is None else named
+    return f"2D cpn ({source})" if str(source).startswith("cpn_") else f"2D {source}"
 
 
 def _metadata_faults(metadata: Any) -> list[str]:

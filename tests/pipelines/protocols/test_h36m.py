@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -136,6 +137,17 @@ def test_a_mirrored_clip_mirrored_again_is_the_clip(clips):
 def test_the_2d_is_named_by_its_file():
     assert source_of("s3://x/data_2d_h36m_gt.npz") == "2D gt"
     assert source_of("data_2d_h36m_cpn_ft_h36m_dbb.npz") == "2D cpn (cpn_ft_h36m_dbb)"
+    assert source_of("data_2d_h36m_cpn_ft_h36m_dbb.npz", "cpn") == "2D cpn (cpn_ft_h36m_dbb)"
+
+
+def test_where_the_name_of_the_2d_says_nothing_the_user_must():
+    assert source_of("mine.npz", "hrnet") == "2D hrnet"
+    with pytest.raises(InputError, match="--keypoints-source"):
+        source_of("mine.npz")
+    with pytest.raises(InputError, match="--keypoints-source"):
+        source_of("mine.npz", "")
+    with pytest.raises(InputError, match="by its name the 2D is gt, by --keypoints-source cpn"):
+        source_of("data_2d_h36m_gt.npz", "cpn")
 
 
 def test_the_hash_is_of_what_is_measured(tmp_path, files):
@@ -224,9 +236,10 @@ def test_the_command_measures_an_untrained_lifter_and_says_what_was_measured(
     code, out, err = mpm(capsys, monkeypatch, *command, "--json", plain)
     assert code == 0, err
     assert "protocol h36m/1 on h36m/S9, h36m/S11 (320 frames, 2D gt, no test-time flip;" in out
-    assert [line.split("  ")[0] for line in out.splitlines()[2:]] == [
+    assert [line.split("  ")[0] for line in out.splitlines()[3:]] == [
         "Sitting", "Walking", ACTION_MEAN, FRAME_MEAN,
     ]  # fmt: skip
+    assert "note: the model sees the 2D at its own 25 Hz" in out
     code, out, err = mpm(capsys, monkeypatch, *command, "--flip", "--json", both)
     assert code == 0, err
     assert "mean with the mirrored input" in out
@@ -236,3 +249,20 @@ def test_the_command_measures_an_untrained_lifter_and_says_what_was_measured(
     code, _, err = mpm(capsys, monkeypatch, "table", plain, both)
     assert code == 2
     assert "flip is 'no test-time flip'" in err
+
+
+def test_the_command_takes_the_source_of_the_2d_where_the_protocol_has_one(
+    capsys, monkeypatch, tmp_path, files
+):
+    save_checkpoint(tmp_path / "lifter", make_checkpoint())
+    renamed = tmp_path / "mine.npz"
+    renamed.write_bytes(Path(files[1]).read_bytes())
+    command = ["evaluate", "--checkpoint", tmp_path / "lifter", "--data", files[0], "--data", renamed]
+    said = ["--keypoints-source", "hrnet"]
+    code, out, err = mpm(capsys, monkeypatch, *command, "--protocol", "h36m", *said)
+    assert code == 0, err
+    assert "(320 frames, 2D hrnet, no test-time flip;" in out
+    code, _, err = mpm(capsys, monkeypatch, *command, "--protocol", "lifting", *said, "--flip")
+    assert code == 2
+    assert "--flip: protocol lifting has no test-time flip" in err
+    assert "--keypoints-source: protocol lifting says itself where its 2D is from; leave it out" in err
