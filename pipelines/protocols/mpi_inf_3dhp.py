@@ -61,6 +61,8 @@ MPI_INF_3DHP_17 = Skeleton(
     ),
 )  # fmt: skip
 """Joints of the test set in the order of its files."""
+_NOT_HDF5 = (OSError, RuntimeError, ValueError, KeyError, OverflowError, MemoryError)
+"""What h5py raises on bytes that are damaged or none of HDF5 (found by altering them)."""
 NOT_IN_PCK = ("pelvis", "spine", "head")
 _SAME = {joint: {joint: 1.0} for joint in MPI_INF_3DHP_17.joints if joint in H36M_16.joints}
 _SHOULDERS = {"left_shoulder": 0.5, "right_shoulder": 0.5}
@@ -153,14 +155,15 @@ def _read_sequence(
     url: str,
 ) -> tuple[Float[np.ndarray, "N 17 3"], Float[np.ndarray, "N 17 2"], Bool[np.ndarray, "N"]]:
     """Truth in metres, 2D and validity of one sequence."""
+    content = storage.read_bytes(url)
     try:
-        with h5py.File(io.BytesIO(storage.read_bytes(url)), "r") as file:
+        with h5py.File(io.BytesIO(content), "r") as file:
             found = {
                 key: np.asarray(file[key])
                 for key in ("annot2", "univ_annot3", "valid_frame")
                 if isinstance(file.get(key), h5py.Dataset)
             }
-    except OSError as error:
+    except _NOT_HDF5 as error:
         raise InputError(f"{url}: wanted a MATLAB 7.3 file, which is HDF5 ({error}); get it again") from error
     frames = len(found["valid_frame"]) if "valid_frame" in found else 0
     joints = len(MPI_INF_3DHP_17)
@@ -175,6 +178,11 @@ def _read_sequence(
             f"{key} must be {shape}, got {found[key].shape if key in found else 'nothing'}"
             for key, shape in wanted.items()
             if key not in found or found[key].shape != shape
+        ]
+        + [
+            f"{key} must be numbers, got {each.dtype}"
+            for key, each in found.items()
+            if each.dtype.kind not in "biuf"
         ],
     )
     is_valid = found["valid_frame"][:, 0] != 0

@@ -12,6 +12,7 @@ from mpm_model.errors import InputError
 from mpm_model.network.config import PoseTransformerConfig
 from mpm_model.network.lifting import LiftingModel
 from mpm_model.pose.skeletons import COCO_17, H36M_16, H36M_17
+from pipelines.protocols import mpi_inf_3dhp
 from pipelines.protocols.clips import flipped
 from pipelines.protocols.mpi_inf_3dhp import FITS, measure, read_clips, score, through
 
@@ -141,6 +142,7 @@ def test_keypoints_at_zero_are_nobody_seen(tmp_path):
         ({"univ_annot3": None}, "univ_annot3 must be .* got nothing"),
         ({"annot2": np.zeros((2, 28))}, r"annot2 must be \(40, 1, 17, 2\), got \(2, 28\)"),
         ({"univ_annot3": np.full((40, 1, 17, 3), np.nan)}, "finite joints"),
+        ({"valid_frame": np.full((40, 1), b"yes")}, "valid_frame must be numbers"),
     ],
 )
 def test_a_sequence_that_is_not_as_published_is_refused(tmp_path, replaced, said):
@@ -155,6 +157,22 @@ def test_an_absent_sequence_and_a_file_that_is_no_hdf5_are_named(tmp_path):
     (tmp_path / "TS3" / "annot_data.mat").write_bytes(b"MATLAB 5.0")
     with pytest.raises(InputError, match=r"TS3/annot_data\.mat: wanted a MATLAB 7\.3 file"):
         read_clips(str(tmp_path))
+
+
+def test_a_damaged_sequence_is_read_or_refused_and_never_anything_else(monkeypatch, folder):
+    whole = (folder / "TS5" / "annot_data.mat").read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, 2400, 3):  # where the file says what it holds
+            damaged[place] = rng.integers(0, 256)
+        monkeypatch.setattr(mpi_inf_3dhp.storage, "read_bytes", lambda _, content=bytes(damaged): content)
+        try:
+            mpi_inf_3dhp._read_sequence("annot_data.mat")
+        except InputError:
+            refused += 1
+    assert refused > 30
 
 
 def make_checkpoint(skeleton):
