@@ -73,6 +73,9 @@ RENAMES = (
 NEVER_USED = re.compile(r"(.*\.model\.norm\.[ab]_2)|(Transformer_reduce\.model\.pos_embedding_[123])")
 """Their parameters that no forward pass reads (tables of positions: when there are fewer strided layers)."""
 
+REAL_NUMBERS = {torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64}
+"""Kinds of numbers that become float32 without losing a part of them."""
+
 NOT_TENSORS = (
     pickle.UnpicklingError,
     EOFError,
@@ -130,11 +133,18 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     odd = [key for key, value in state.items() if not isinstance(key, str) or not isinstance(value, Tensor)]
     if odd:
         raise InputError(f"{wanted}, but these entries are not tensors by name: {listing(odd)}")
-    if bad := [key for key, value in state.items() if value.layout != torch.strided or value.is_quantized]:
-        raise InputError(f"{wanted}, but these tensors are sparse or quantised: {listing(bad)}")
-    if bad := [key for key, value in state.items() if not value.isfinite().all()]:
-        raise InputError(f"{wanted}, but these tensors hold NaN or infinity: {listing(bad)}")
+    if bad := [key for key, value in state.items() if not _holds_real_numbers(value)]:
+        raise InputError(
+            f"{wanted}, but these tensors are sparse, quantised, complex or empty shells: {listing(bad)}"
+        )
+    if bad := [key for key, value in state.items() if not value.to(torch.float32).isfinite().all()]:
+        raise InputError(f"{wanted}, but these tensors hold NaN or infinity in float32: {listing(bad)}")
     return state
+
+
+def _holds_real_numbers(tensor: Tensor) -> bool:
+    is_plain = tensor.layout == torch.strided and not tensor.is_quantized and not tensor.is_meta
+    return is_plain and tensor.dtype in REAL_NUMBERS
 
 
 def _build(state: Mapping[str, Tensor]) -> MaskedPoseModel | LiftingModel | RefinementModel:

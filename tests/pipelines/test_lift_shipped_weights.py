@@ -1,7 +1,5 @@
 """`mpm lift` without --checkpoint takes the weights that ship, or says in one line that there are none."""
 
-import sys
-
 import numpy as np
 import pytest
 
@@ -9,8 +7,9 @@ from mpm_model.checkpoint import Checkpoint, save_checkpoint
 from mpm_model.network.config import PoseTransformerConfig
 from mpm_model.network.masked import MaskedPoseModel, UnifiedPoseModel
 from mpm_model.pose.skeletons import H36M_17
-from pipelines import cli, lift
+from pipelines import lift
 from pipelines.poses_table import read_poses
+from tests.command import mpm
 
 SIZES = PoseTransformerConfig(
     frames=9, width=16, layers=1, heads=2, feed_forward=16, frame_hidden=16, keypoint_channels=2
@@ -46,14 +45,9 @@ def lifted(tmp_path, monkeypatch, capsys):
     )
 
     def run(out: str, *options: str) -> tuple[int, str]:
-        command = ["mpm", "lift", str(tmp_path / "track.npz"), "--out", str(tmp_path / out), *options]
-        monkeypatch.setattr(sys, "argv", command)
-        try:
-            cli.main()
-            code = 0
-        except SystemExit as stopped:
-            code = int(stopped.code or 0)
-        return code, capsys.readouterr().err
+        command = ("lift", tmp_path / "track.npz", "--out", tmp_path / out, *options)
+        code, _, error = mpm(capsys, monkeypatch, *command)
+        return code, error
 
     return run
 

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mpm_model.checkpoint import load_checkpoint
+from mpm_model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from mpm_model.network.config import PoseTransformerConfig
+from mpm_model.network.masked import UnifiedPoseModel
+from mpm_model.pose.skeletons import H36M_17
 from tests.command import mpm
 from tests.pipelines.reference_goldens import GOLDEN, TOLERANCE, assert_close, golden
 from tests.pipelines.reference_goldens import convert as convert
@@ -85,6 +88,31 @@ def test_a_pre_trained_network_gives_two_onnx_files(tmp_path, to_onnx):
     with torch.inference_mode():
         assert_close(model.reconstruct_3d(torch.from_numpy(wanted["joints_3d"]), **masks), completed)
         assert_close(model.lift(torch.from_numpy(wanted["keypoints_2d"]), **masks), lifted)
+
+
+def test_a_unified_network_lifts_and_completes_with_confidence_and_turned_positions(
+    capsys, monkeypatch, tmp_path
+):
+    pytest.importorskip("onnxruntime")
+    sizes = PoseTransformerConfig(
+        frames=9, width=16, layers=1, heads=2, feed_forward=16, frame_hidden=16,
+        positions="rotary", norms="standard", keypoint_channels=5,
+    )  # fmt: skip
+    model = UnifiedPoseModel(sizes).eval()
+    made = Checkpoint(model=model, skeleton=H36M_17, normalisation="both", rate_hz=25.0, card={})
+    save_checkpoint(tmp_path / "unified", made)
+    command = ("convert", tmp_path / "unified", "--to", "onnx", "--out", tmp_path / "onnx")
+    code, said, error = mpm(capsys, monkeypatch, *command)
+    assert (code, error) == (0, "")
+    assert "given_joints_rel_m, is_hidden -> joints_rel_m" in said
+    rng = np.random.default_rng(0)
+    keypoints = rng.normal(size=(5, 9, 17, 5)).astype(np.float32)
+    is_hidden = rng.random((5, 9, 17)) < 0.3
+    sequence, center = run_onnx(tmp_path / "onnx" / "lift.onnx", keypoints=keypoints, is_hidden=is_hidden)
+    with torch.inference_mode():
+        wanted = model(torch.from_numpy(keypoints), is_hidden=torch.from_numpy(is_hidden))
+    assert_close(wanted.sequence, sequence)
+    assert_close(wanted.center, center)
 
 
 def test_a_refinement_network_and_a_file_of_the_papers_code_are_no_onnx(

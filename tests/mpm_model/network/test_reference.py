@@ -152,6 +152,13 @@ def test_every_difference_is_named_at_once(tmp_path):
         ("shared_layers_temporal.pos_embedding", torch.zeros(1, 0, 64), "frames must be a whole number"),
         ("shared_layers_temporal.pos_embedding", torch.zeros(1, 81, 64), "missing Transformer_reduce"),
         ("fcn.1.bias", torch.full((51,), torch.nan), "NaN"),
+        (
+            "fcn.1.bias",
+            torch.full((51,), 1e300, dtype=torch.float64),
+            "infinity in float32: module.fcn.1.bias",
+        ),
+        ("fcn.1.bias", torch.zeros(51, dtype=torch.complex64), "complex or empty shells: module.fcn.1.bias"),
+        ("fcn.1.bias", torch.zeros(51, device="meta"), "complex or empty shells: module.fcn.1.bias"),
     ],
 )
 def test_a_tensor_that_cannot_be_is_named(tmp_path, key, tensor, words):
