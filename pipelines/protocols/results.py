@@ -13,6 +13,7 @@ FORMAT = "mpm-evaluation/1"
 """Format of the JSON that `as_json` gives and `from_json` reads."""
 COMPARED = ("protocol", "version", "data_sha256", "keypoints", "flip")
 """What must agree before figures may stand in one table."""
+_LISTS = ("people", "notes", "data")
 NO_FLIP = "no test-time flip"
 FLIP = "mean with the mirrored input"
 
@@ -101,8 +102,11 @@ def from_json(value: Any, *, url: str) -> Evaluation:
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise InputError(f"{url}: its rows are no names with figures ({error}); make it again") from error
     fields = {name: value[name] for name in names - {"rows"}}
-    for name in ("people", "notes", "data"):
-        fields[name] = tuple(fields[name])
+    wanted = dict.fromkeys(fields, str) | {"version": int, "frames": int} | dict.fromkeys(_LISTS, list)
+    if wrong := sorted(name for name, kind in wanted.items() if type(fields[name]) is not kind):
+        raise InputError(f"{url}: not as `mpm evaluate --json` writes it: {', '.join(wrong)}; make it again")
+    for name in _LISTS:
+        fields[name] = tuple(map(str, fields[name]))
     return Evaluation(rows=rows, **fields)
 
 

@@ -91,3 +91,9 @@ def test_a_result_with_a_key_too_few_is_refused():
     del value["flip"]
     with pytest.raises(InputError, match="flip"):
         from_json(value, url="x.json")
+
+
+@pytest.mark.parametrize(("field", "value"), [("people", 5), ("version", "1"), ("checkpoint_sha256", None)])
+def test_a_result_with_a_value_of_another_kind_is_refused(field, value):
+    with pytest.raises(InputError, match=f"x.json: not as .* writes it: {field}; make it again"):
+        from_json(json.loads(json.dumps(make_evaluation().as_json())) | {field: value}, url="x.json")
