@@ -53,9 +53,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("archives", type=Path, help="folder with cmu.tar.xz, ui_prmd.tar.xz, ...")
     parser.add_argument("--work", type=Path, default=Path("weights_work"))
     parser.add_argument("--out", type=Path, default=Path("mpm_model/weights"))
-    parser.add_argument("--pretrain-epochs", type=int, default=3)
-    parser.add_argument("--finetune-epochs", type=int, default=9)
+    parser.add_argument("--pretrain-epochs", type=int, default=2)
+    parser.add_argument("--finetune-epochs", type=int, default=7)
+    parser.add_argument("--workers", type=int, default=2, help="one core each")
     given = parser.parse_args(arguments)
+    training = (*TRAINING, f"scale.workers={given.workers}")
     from pipelines import finetune, pretrain
     from pipelines.console import training_progress
 
@@ -74,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "pretrain_unified",
             data=data.train,
             out=pretrained,
-            overrides=[*NETWORK, *TRAINING, f"epochs={given.pretrain_epochs}"],
+            overrides=[*NETWORK, *training, f"epochs={given.pretrain_epochs}"],
             progress=progress,
         )
     with training_progress("finetune") as progress:
@@ -83,13 +85,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             init=pretrained,
             data=data.train,
             out=tuned,
-            overrides=[*TRAINING, f"epochs={given.finetune_epochs}"],
+            overrides=[*training, f"epochs={given.finetune_epochs}"],
             progress=progress,
         )
-    publish(Path(tuned), given.out, data=data, minutes=(time.monotonic() - begun_s) / 60)
+    publish(
+        Path(tuned), given.out, data=data, minutes=(time.monotonic() - begun_s) / 60, workers=given.workers
+    )
 
 
-def publish(tuned: Path, out: Path, *, data: OpenData, minutes: float) -> None:
+def publish(tuned: Path, out: Path, *, data: OpenData, minutes: float, workers: int) -> None:
     """Round the weights to half precision, measure them as users will use them, and write the card."""
     import dataclasses
 
@@ -115,7 +119,7 @@ def publish(tuned: Path, out: Path, *, data: OpenData, minutes: float) -> None:
             channels=config.keypoint_channels,
             head="sequence",
         ),
-        "budget": f"{minutes:.0f} minutes on two CPU cores, float32; stored in half precision",
+        "budget": f"{minutes:.0f} minutes on {workers} CPU cores, float32; stored in half precision",
         "fails": FAILS,
         **checkpoint.card,
     }

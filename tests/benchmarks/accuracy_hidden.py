@@ -14,7 +14,7 @@ EVERY_VIEWS = 40
 
 
 def measure_hidden(folder: str, data: OpenData, device: str) -> None:
-    """Write `hidden_occlusion.json` and `hidden_completion.json` beside a job's runs, unless they are there."""
+    """Write `hidden_occlusion.json` and `hidden_completion.json` beside a job's runs, once."""
     if device == "cpu":
         torch.set_num_threads(1)
     runs = Path(folder)
