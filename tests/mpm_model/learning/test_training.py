@@ -49,6 +49,7 @@ def make_batch(step: int = 0, windows: int = 16) -> Batch:
         joints_rel_m=joints,
         is_valid=torch.ones(windows, 9, 17, dtype=torch.bool),
         sample_ids=np.arange(windows) + step * windows,
+        window_ids=np.arange(windows) + step * windows,
     )
 
 
@@ -257,3 +258,26 @@ def test_the_mean_pose_ignores_invalid_joints():
     np.testing.assert_allclose(
         pose[4], batch.joints_rel_m[:, :, 4].mean((0, 1)).numpy(), rtol=1e-4, atol=1e-6
     )
+
+
+def test_lifting_in_pretraining_is_asked_of_labelled_windows_alone():
+    batch = make_batch(windows=8)
+    torch.manual_seed(0)
+    model = MaskedPoseModel(
+        PoseTransformerConfig(frames=9, width=16, layers=1, feed_forward=16, heads=2)
+    ).eval()
+
+    def loss_lift(labelled_ids):
+        objective = masked_pose_modelling(
+            mask=MaskConfig(),
+            loss=MaskedLossConfig(weight_lift=1.0),
+            skeleton=H36M_17,
+            seed=0,
+            labelled_ids=labelled_ids,
+        )
+        return float(objective(model, batch, 0)[1]["loss_lift"])
+
+    halves = [loss_lift(np.arange(4)), loss_lift(np.arange(4, 8))]
+    assert halves[0] != halves[1]
+    assert loss_lift(None) == pytest.approx(np.mean(halves), rel=1e-5)
+    assert loss_lift(np.array([99])) == 0
