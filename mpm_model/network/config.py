@@ -47,7 +47,7 @@ class PoseTransformerConfig:
     """`paper`: batch norm around the layers that see one frame, a layer norm of its own kind elsewhere.
     `standard`: torch's layer norm everywhere, so that no sample sees another."""
     keypoint_channels: int = 2
-    """Numbers that enter of each keypoint: see `mpm_model.pose.normalize.network_input`."""
+    """Numbers that enter of each keypoint: see `mpm_model.pose.normalize.input_channels`."""
     spatial_layers: int = 0
     """Transformer layers over the joints of one frame, before frames are mixed; 0, as published, has none."""
     spatial_width: int = 32
