@@ -51,7 +51,7 @@ def demo(
 @app.command()
 def prepare(
     source: Annotated[list[str], typer.Argument(help="Files, folders or URLs of recordings.")],
-    reader: Annotated[str, typer.Option(help="Format: asf_amc, bvh or ui_prmd.")],
+    reader: Annotated[str, typer.Option(help="Format: asf_amc, bvh, trc or ui_prmd.")],
     out: Out,
     window_frames: Annotated[int, typer.Option(help="Frames of a window.")] = 81,
     hop_frames: Annotated[int, typer.Option(help="Frames between the starts of neighbouring windows.")] = 27,
@@ -125,7 +125,7 @@ def finetune(
     ] = None,
     override: Override = None,
 ) -> None:
-    """Fine-tune a pre-trained model to lift 2D to 3D.
+    """Fine-tune a pre-trained model to lift 2D to 3D, to complete 3D, or both.
 
     Example: mpm finetune finetune_base --init models/pretrained --data windows/cmu --out models/lifter
     """
