@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from pydantic import JsonValue
 
+from mpm_model.checkpoint import TENSORS_FILE
 from mpm_model.completer import HIDDEN_ROOT, SHORT_GAP_S, Completer
 from mpm_model.errors import InputError, refuse
 from mpm_model.lifter import shipped_weights
@@ -44,7 +45,7 @@ class CompleteConfig:
         faults = []
         if self.hidden_root not in HIDDEN_ROOT:
             faults.append(f"--hidden-root must be one of {', '.join(HIDDEN_ROOT)}, got {self.hidden_root!r}")
-        if self.checkpoint is None and not shipped_weights().is_dir():
+        if self.checkpoint is None and not (shipped_weights() / TENSORS_FILE).is_file():
             faults.append("no weights ship with this version: give --checkpoint")
         refuse("complete", faults)
 
@@ -90,7 +91,7 @@ def plan(source: str, *, checkpoint: str, config: CompleteConfig) -> Job:
     settings: dict[str, JsonValue] = {
         "completed": True,
         "checkpoint": checkpoint,
-        "weights": storage.file_stamp(storage.join(checkpoint, "model.safetensors")).version,
+        "weights": storage.file_stamp(storage.join(checkpoint, TENSORS_FILE)).version,
         "space": config.space,
         "hidden_root": config.hidden_root,
         "keep_seen": config.keep_seen,
