@@ -157,7 +157,7 @@ def _network(config: PretrainConfig | FinetuneConfig, init: str | None) -> PoseT
             raise InputError("give either --init or the setting network, not both")
         return network
     if config.network is None:
-        raise InputError("lifting from scratch needs the setting network; or give --init CHECKPOINT")
+        raise InputError("fine-tuning from scratch needs the setting network; or give --init CHECKPOINT")
     return config.network
 
 
