@@ -150,6 +150,8 @@ class Lifter:
             )
         if confidence.shape != keypoints_px.shape[:2]:
             faults.append(f"confidence must be {keypoints_px.shape[:2]}, got {confidence.shape}")
+        elif not np.isfinite(confidence).all():
+            faults.append("confidence must be finite; give 0 where nobody knows")
         elif not np.isfinite(keypoints_px).all():
             faults.append(
                 "keypoints_px must be finite; give a keypoint nobody saw confidence 0 instead of NaN"

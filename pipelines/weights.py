@@ -7,8 +7,9 @@ share-alike licence. A run that was killed goes on.
 """
 
 import argparse
+import json
 import shutil
-import time
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from pipelines import finetune, pretrain
     from pipelines.console import training_progress
 
-    begun_s = time.monotonic()
     data = build(
         given.archives,
         given.work,
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
 
 
-def publish(tuned: Path, out: Path, *, data: OpenData, minutes: float, workers: int) -> None:
+def publish(tuned: Path, out: Path, *, data: OpenData, pretrained: Path, workers: int) -> None:
     """Round the weights to half precision, measure them as users will use them, and write the card."""
     import dataclasses
 
@@ -101,33 +101,54 @@ def publish(tuned: Path, out: Path, *, data: OpenData, minutes: float, workers: 
     from mpm_model.lifter import Lifter
     from mpm_model.network.cost import macs_per_frame
 
-    part = out.with_name(f".{out.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
     checkpoint = load_checkpoint(tuned)
-    save_checkpoint(part / "half", checkpoint, is_half=True)
-    rounded = load_checkpoint(part / "half")
-    config: Any = rounded.model.config
-    card = {
-        "what": "Lifts 2D keypoints to 3D and completes partial 3D; Human3.6M's 17 joints, camera axes",
-        "data": LICENCES,
-        "held_out": "CMU 02 05 16 49, UI-PRMD s03 s07, all of HDM05",
-        "scores": measure(Lifter(rounded), data.test),
-        "macs_per_frame": macs_per_frame(
-            rounded.model,
-            frames=config.frames,
-            joints=config.joints,
-            channels=config.keypoint_channels,
-            head="sequence",
-        ),
-        "budget": f"{minutes:.0f} minutes on {workers} CPU cores, float32; stored in half precision",
-        "fails": FAILS,
-        **checkpoint.card,
-    }
-    shutil.rmtree(part / "half")
-    save_checkpoint(part / "half", dataclasses.replace(rounded, card=card), is_half=True)
-    for file in (part / "half").iterdir():
-        file.replace(out / file.name)
-    shutil.rmtree(part)
+    minutes = sum(training_minutes(run) for run in (pretrained, tuned))
+    with tempfile.TemporaryDirectory() as name:
+        half = Path(name) / "half"
+        save_checkpoint(half, checkpoint, is_half=True)
+        rounded = load_checkpoint(half)
+        config: Any = rounded.model.config
+        card = {
+            "what": "Lifts 2D keypoints to 3D and completes partial 3D; Human3.6M's 17 joints, camera axes",
+            "data": LICENCES,
+            "held_out": "CMU 02 05 16 49, UI-PRMD s03 s07, all of HDM05",
+            "scores": measure(Lifter(rounded), data.test),
+            "macs_per_frame": macs_per_frame(
+                rounded.model,
+                frames=config.frames,
+                joints=config.joints,
+                channels=config.keypoint_channels,
+                head="sequence",
+            ),
+            "budget": f"{minutes:.0f} minutes of training, {workers} CPU cores, float32; stored as float16",
+            "fails": FAILS,
+            **without_places(checkpoint.card),
+            "pretraining": without_places(load_checkpoint(pretrained).card),
+        }
+        shutil.rmtree(half)
+        save_checkpoint(half, dataclasses.replace(rounded, card=card), is_half=True)
+        out.mkdir(parents=True, exist_ok=True)
+        for file in half.iterdir():
+            shutil.copyfile(file, out / file.name)
+
+
+def training_minutes(run: Path) -> float:
+    """How long the steps of a run took, also of one that was killed and went on."""
+    rows = json.loads((run / "metrics.json").read_text())
+    batch_windows = json.loads((run / "run.json").read_text())["config"]["batch_windows"]
+    steps = [0, *(row["step"] for row in rows)]
+    seconds = [
+        (after - before) * batch_windows / row["windows_per_s"]
+        for before, after, row in zip(steps, steps[1:], rows, strict=False)
+    ]
+    return sum(seconds) / 60
+
+
+def without_places(card: dict[str, Any]) -> dict[str, Any]:
+    """A card that names data sets and runs, not where they lay when it was made."""
+    run = card["run"]
+    data = [Path(url).name for url in run["data"]]
+    return {**card, "run": {**run, "data": data, "init": run["init"] and Path(run["init"]).name}}
 
 
 def measure(lifter: Any, test: Sequence[str]) -> dict[str, Any]:

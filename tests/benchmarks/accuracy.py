@@ -12,6 +12,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -118,6 +119,7 @@ def work(job: Job) -> None:
     from dataclasses import asdict
 
     from mpm_model.checkpoint import load_checkpoint, save_checkpoint
+    from mpm_model.errors import InputError
     from mpm_model.network.cost import macs_per_frame
     from tests.benchmarks.accuracy_training import checkpoint_of, share_of, train
 
@@ -136,7 +138,11 @@ def work(job: Job) -> None:
     ) -> Any:
         """One training: its figures in a file, its network in a folder; nothing if they are there."""
         file, folder = out / f"{name}.json", out / name
+        settled = {"frames": frames, "config": config.model_dump(mode="json")}
         if file.exists():
+            before = json.loads(file.read_text())
+            if {key: before.get(key) for key in settled} != settled:
+                raise InputError(f"{file}: made by other settings; give another --out")
             return load_checkpoint(folder).model
         labelled = share_of(corpus, share, seed=job.seed)
         is_pretraining = measure is None
@@ -151,11 +157,10 @@ def work(job: Job) -> None:
         )
         seconds = time.monotonic() - begun_s
         checkpoint = checkpoint_of(trained.model, corpus, config.view.normalisation)
-        if not folder.exists():
-            save_checkpoint(folder, checkpoint)
-        row: dict[str, Any] = {"name": name, "seconds": seconds, "windows": len(labelled), "frames": frames}
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed before it wrote its file
+        save_checkpoint(folder, checkpoint)
+        row: dict[str, Any] = {"name": name, "seconds": seconds, "windows": len(labelled), **settled}
         row["losses"], row["network"] = trained.losses, asdict(trained.model.config)
-        row["config"] = config.model_dump(mode="json")
         row |= measure(checkpoint) if measure else {}
         file.write_text(json.dumps(row, indent=1))
         return trained.model

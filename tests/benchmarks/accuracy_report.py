@@ -112,13 +112,13 @@ def comparison_table(runs: Runs) -> list[str]:
     """How much less our configuration errs than the paper's, both pre-trained, equal frames seen."""
     lines = ["ours against the paper's, pre-trained, all labels (MPJPE; P-MPJPE)"]
     rows = {name: of.get("lift_from_pretrained_1", []) for name, of in runs.items()}
-    if not (rows.get("paper") and rows.get("ours")):
+    if not (rows.get("paper") and rows.get("unified")):
         return [*lines, "not both measured"]
     for keypoints in ("clean", "noisy"):
         for dataset in (*DATASETS, "held out"):
             gains = [
                 1
-                - mean(figures(rows["ours"], keypoints, dataset, metric))
+                - mean(figures(rows["unified"], keypoints, dataset, metric))
                 / mean(figures(rows["paper"], keypoints, dataset, metric))
                 for metric in ("mpjpe_mm", "p_mpjpe_mm")
             ]
