@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Float, Int, Shaped
 
-from mpm_model.errors import InputError, refuse
+from mpm_model.errors import InputError, listing, refuse
 from mpm_model.pose.skeleton import Skeleton
 from mpm_model.pose.skeletons import H36M_17
 from pipelines import storage
@@ -18,6 +18,7 @@ from pipelines.schema import (
     TableMetadata,
     build_table,
     from_parquet,
+    skeleton_of,
     tensor_column,
     text_column,
     windows_schema,
@@ -117,7 +118,10 @@ def read_all_windows(urls: Sequence[str], *, splits: Collection[str] | None = No
 
 def _read_part(url: str, *, splits: Collection[str] | None) -> Windows | None:
     """None if the part has no rows at all, so no rate."""
-    table = from_parquet(storage.read_bytes(url), url=url, schema=WINDOWS)
+    table = from_parquet(storage.read_bytes(url), url=url, schema=WINDOWS, skeleton=None)
+    joints = skeleton_of(table).joints
+    if unknown := set(joints) - set(H36M_17.joints):
+        raise InputError(f"{url}: wanted joints of {H36M_17.name}, got {listing(sorted(unknown))}")
     rates_hz = np.unique(table["rate_hz"].to_numpy())
     if len(rates_hz) == 0:
         return None
@@ -129,8 +133,8 @@ def _read_part(url: str, *, splits: Collection[str] | None) -> Windows | None:
         table = table.filter(pa.array(np.isin(text_column(table, "split"), list(splits))))
     return Windows(
         ids=table["id"].to_numpy(),
-        joints_world_m=tensor_column(table, "joints_world_m"),
-        is_valid=tensor_column(table, "is_valid").astype(bool),
+        joints_world_m=_widened(tensor_column(table, "joints_world_m"), joints),
+        is_valid=_widened(tensor_column(table, "is_valid").astype(bool), joints),
         dataset=text_column(table, "dataset"),
         subject=text_column(table, "subject"),
         action=text_column(table, "action"),
@@ -139,6 +143,20 @@ def _read_part(url: str, *, splits: Collection[str] | None) -> Windows | None:
         start_frame=table["start_frame"].to_numpy(),
         rate_hz=float(rates_hz[0]),
     )
+
+
+def _widened(
+    values: Shaped[np.ndarray, "N T J_own *rest"], joints: Sequence[str]
+) -> Shaped[np.ndarray, "N T J *rest"]:
+    """Joints put at their places in Human3.6M-17; what the skeleton lacks is 0, so not valid.
+
+    Sets of 16 joints and of 17 are then trained on together: a missing joint is hidden, and not asked for.
+    """
+    if tuple(joints) == H36M_17.joints:
+        return values
+    wide = np.zeros((*values.shape[:2], len(H36M_17), *values.shape[3:]), values.dtype)
+    wide[:, :, H36M_17.select(*joints)] = values
+    return wide
 
 
 def concatenate_windows(tables: Sequence[Windows], *, names: Sequence[str]) -> Windows:

@@ -7,6 +7,7 @@ import pytest
 
 from mpm_model.errors import InputError
 from mpm_model.pose.skeleton import Skeleton
+from mpm_model.pose.skeletons import H36M_16, H36M_17, SKELETONS
 from pipelines.manifest import JOB, MANIFEST, Input, Job, Receipt
 from pipelines.parts import PartResult, finish, make_part, plan_shards
 from pipelines.schema import TableMetadata, to_parquet
@@ -154,3 +155,34 @@ def test_an_id_tells_windows_apart_by_all_that_they_hold():
 def test_an_id_stays_the_same_from_version_to_version():
     # Pin: ids seed the masks and cameras of a window, so they must not drift.
     assert window_id("cmu", "07_01", start_frame=27, window_frames=81, rate_hz=50) == 8709783747627341602
+
+
+def test_tables_of_16_and_of_17_joints_are_read_together_and_the_missing_joint_is_not_valid(tmp_path):
+    seventeen, other = make_windows(3), make_windows(2, first=10)
+    kept = H36M_17.select(*H36M_16.joints)
+    sixteen = replace(
+        other,
+        joints_world_m=other.joints_world_m[:, :, kept],
+        is_valid=other.is_valid[:, :, kept],
+        skeleton=H36M_16,
+    )
+    whole = write_file(tmp_path / "17.parquet", [seventeen])
+    metadata = replace(METADATA, skeleton=H36M_16)
+    lacking = tmp_path / "16.parquet"
+    lacking.write_bytes(to_parquet(windows_to_table([sixteen], metadata=metadata, window_frames=5)))
+    both = read_all_windows([whole, str(lacking)])
+    thorax = H36M_17.index("thorax")
+    np.testing.assert_array_equal(both.joints_world_m[3:][:, :, kept], sixteen.joints_world_m)
+    np.testing.assert_array_equal(both.is_valid[3:][:, :, kept], sixteen.is_valid)
+    assert not both.is_valid[3:, :, thorax].any()
+    assert both.is_valid[:3, :, thorax].any()
+
+
+def test_windows_of_joints_that_human36m_lacks_are_refused_by_name(tmp_path):
+    skeleton = SKELETONS["coco_17"]
+    file = tmp_path / "coco.parquet"
+    windows = replace(make_windows(2), skeleton=skeleton)
+    metadata = replace(METADATA, skeleton=skeleton)
+    file.write_bytes(to_parquet(windows_to_table([windows], metadata=metadata, window_frames=5)))
+    with pytest.raises(InputError, match="left_ear"):
+        read_windows(str(file))
