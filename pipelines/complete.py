@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -72,7 +73,7 @@ def run(source: str, *, out: str, config: CompleteConfig) -> list[str]:
             else.
     """
     source, out = storage.absolute(source), storage.absolute(out)
-    checkpoint = str(shipped_weights()) if config.checkpoint is None else storage.absolute(config.checkpoint)
+    checkpoint = None if config.checkpoint is None else storage.absolute(config.checkpoint)
     load_completer(checkpoint, config.hidden_root, config.keep_seen)  # refuse it before any work
     if out.endswith(".npz"):
         return _complete_to_npz(source, out=out, checkpoint=checkpoint, config=config)
@@ -83,7 +84,7 @@ def run(source: str, *, out: str, config: CompleteConfig) -> list[str]:
     return CompleteSummary(**vars(outcome)).lines()
 
 
-def plan(source: str, *, checkpoint: str, config: CompleteConfig) -> Job:
+def plan(source: str, *, checkpoint: str | None, config: CompleteConfig) -> Job:
     """What is to be made from what."""
     files = [source] if source.endswith((".npz", ".parquet")) else part_urls(source, "poses")
     stamps = storage.describe_files(files)
@@ -91,7 +92,9 @@ def plan(source: str, *, checkpoint: str, config: CompleteConfig) -> Job:
     settings: dict[str, JsonValue] = {
         "completed": True,
         "checkpoint": checkpoint,
-        "weights": storage.file_stamp(storage.join(checkpoint, TENSORS_FILE)).version,
+        "weights": storage.file_stamp(
+            storage.join(checkpoint or str(shipped_weights()), TENSORS_FILE)
+        ).version,
         "space": config.space,
         "hidden_root": config.hidden_root,
         "keep_seen": config.keep_seen,
@@ -106,7 +109,7 @@ def plan(source: str, *, checkpoint: str, config: CompleteConfig) -> Job:
 
 
 def complete_shard(
-    inputs: Sequence[Input], *, checkpoint: str, config: CompleteConfig, metadata: TableMetadata
+    inputs: Sequence[Input], *, checkpoint: str | None, config: CompleteConfig, metadata: TableMetadata
 ) -> PartResult:
     """Whole poses of everybody in the inputs, and what came of each."""
     completer = load_completer(checkpoint, config.hidden_root, config.keep_seen)
@@ -131,7 +134,7 @@ def complete_shard(
     return PartResult(table=poses_to_table(poses, metadata=metadata), receipts=tuple(receipts))
 
 
-def _complete_to_npz(source: str, *, out: str, checkpoint: str, config: CompleteConfig) -> list[str]:
+def _complete_to_npz(source: str, *, out: str, checkpoint: str | None, config: CompleteConfig) -> list[str]:
     if not source.endswith(".npz"):
         raise InputError(f"--out {out}: a poses table is completed into a folder; give the name of one")
     if storage.exists(out):
@@ -149,12 +152,12 @@ def _complete_to_npz(source: str, *, out: str, checkpoint: str, config: Complete
 
 
 @lru_cache(maxsize=1)
-def load_completer(checkpoint: str, hidden_root: str, keep_seen: bool) -> Completer:
+def load_completer(checkpoint: str | None, hidden_root: str, keep_seen: bool) -> Completer:
     """The model, loaded once in a process."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    with storage.fetch_folder(checkpoint) as folder:
+    with nullcontext(shipped_weights()) if checkpoint is None else storage.fetch_folder(checkpoint) as folder:
         return Completer.load(
             folder, hidden_root=hidden_root, keep_seen=keep_seen, expect_skeleton=H36M_17, device=device
         )

@@ -88,9 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             overrides=[*training, f"epochs={given.finetune_epochs}"],
             progress=progress,
         )
-    publish(
-        Path(tuned), given.out, data=data, minutes=(time.monotonic() - begun_s) / 60, workers=given.workers
-    )
+    publish(Path(tuned), given.out, data=data, pretrained=Path(pretrained), workers=given.workers)
 
 
 def publish(tuned: Path, out: Path, *, data: OpenData, pretrained: Path, workers: int) -> None:
@@ -137,7 +135,7 @@ def training_minutes(run: Path) -> float:
     rows = json.loads((run / "metrics.json").read_text())
     batch_windows = json.loads((run / "run.json").read_text())["config"]["batch_windows"]
     steps = [0, *(row["step"] for row in rows)]
-    seconds = [
+    seconds: list[float] = [
         (after - before) * batch_windows / row["windows_per_s"]
         for before, after, row in zip(steps, steps[1:], rows, strict=False)
     ]
