@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path, default=Path("weights_work"))
     parser.add_argument("--out", type=Path, default=Path("mpm_model/weights"))
     parser.add_argument("--pretrain-epochs", type=int, default=2)
-    parser.add_argument("--finetune-epochs", type=int, default=7)
+    parser.add_argument("--finetune-epochs", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2, help="one core each")
     given = parser.parse_args(arguments)
     training = (*TRAINING, f"scale.workers={given.workers}")
