@@ -24,7 +24,7 @@ CAMERAS = ("cam01", "cam02", "cam03", "cam04")
 class KnowsTheTruth:
     """Stands in for `Lifter`: gives the truth, as another camera would see it at another scale."""
 
-    window_frames, rate_hz, min_confidence = 27, 60.0, 0.1
+    window_frames, rate_hz, min_confidence, skeleton = 27, 60.0, 0.1, H36M_17
 
     def __call__(self, keypoints_px, confidence, *, rate_hz, width_px, height_px):
         assert (rate_hz, width_px, height_px) == (60.0, 1088, 1920)
