@@ -56,6 +56,9 @@ def prepare(
     window_frames: Annotated[int, typer.Option(help="Frames of a window.")] = 81,
     hop_frames: Annotated[int, typer.Option(help="Frames between the starts of neighbouring windows.")] = 27,
     rate_hz: Annotated[float, typer.Option(help="Rate that every recording is resampled to.")] = 50.0,
+    shortest_frames: Annotated[
+        int | None, typer.Option(help="Recordings of fewer than a window's but so many frames are padded.")
+    ] = None,
     source_rate_hz: Annotated[
         float | None, typer.Option(help="Rate of the recordings, where the format does not say or is wrong.")
     ] = None,
@@ -78,6 +81,7 @@ def prepare(
         window_frames=window_frames,
         hop_frames=hop_frames,
         rate_hz=rate_hz,
+        shortest_frames=shortest_frames,
         source_rate_hz=source_rate_hz,
         unit_m=unit_m,
         dataset=dataset,

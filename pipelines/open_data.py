@@ -2,7 +2,7 @@
 
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mpm_model.errors import InputError
@@ -34,6 +34,7 @@ def build(
     window_frames: int,
     hop_frames: int,
     rate_hz: float,
+    shortest_frames: int | None = None,
     say: Callable[[str], None],
 ) -> OpenData:
     """Unpack `NAME.tar.xz` of each data set (or take a folder NAME beside them) and prepare it.
@@ -53,7 +54,12 @@ def build(
     }
     made: dict[str, tuple[str, ...]] = {}
     for purpose, (names, frames, hop, rate) in cuts.items():
-        config = {"window_frames": frames, "hop_frames": hop, "rate_hz": rate}
+        config = prepare.PrepareConfig(
+            window_frames=frames,
+            hop_frames=hop,
+            rate_hz=rate,
+            shortest_frames=shortest_frames if purpose == "train" else None,
+        )
         folders = []
         for name in names:
             folder = out / f"{purpose}_{frames}_{hop}_{rate:g}hz" / name
@@ -61,7 +67,7 @@ def build(
                 [str(_unpacked(archives, out, name))],
                 reader=READERS[name],
                 out=str(folder),
-                config=prepare.PrepareConfig(**config, dataset=name),  # type: ignore[arg-type]
+                config=replace(config, dataset=name),
                 max_bad_fraction=0.1,
             )
             say(summary.lines()[0])

@@ -32,6 +32,9 @@ class PrepareConfig:
     """Frames between the starts of neighbouring windows."""
     rate_hz: float = 50.0
     """Rate every recording is resampled to before cutting."""
+    shortest_frames: int | None = None
+    """A recording shorter than a window, but of at least so many frames, becomes one window whose last frames
+    are not valid; None leaves it out."""
     validation_fraction: float = 0.05
     """Share of the training people's recordings that is set aside for validation, drawn by name."""
     max_invalid_fraction: float = 0.2
@@ -53,6 +56,11 @@ class PrepareConfig:
             )
         if not 1 <= self.rate_hz <= 1000:
             faults.append(f"rate_hz must lie in 1..1000, got {self.rate_hz}")
+        if self.shortest_frames is not None and not 1 <= self.shortest_frames <= self.window_frames:
+            faults.append(
+                f"shortest_frames must be in 1..{self.window_frames} (window_frames), "
+                f"got {self.shortest_frames}"
+            )
         for name in ("validation_fraction", "max_invalid_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 faults.append(f"{name} must be in 0..1, without 1, got {getattr(self, name)}")
@@ -206,7 +214,10 @@ def cut_windows(recording: Recording, *, split: str, config: PrepareConfig) -> t
     pelvis, to which all poses are relative. not_enough_valid: more invalid joints than allowed.
     """
     frames = len(recording.joints_world_m)
-    long_enough = frames >= config.window_frames
+    padding = config.window_frames - frames
+    if padding > 0 and config.shortest_frames is not None and frames >= config.shortest_frames:
+        return _padded_window(recording, split=split, config=config)
+    long_enough = padding <= 0
     starts = (
         np.asarray(window_starts(frames, window_frames=config.window_frames, hop_frames=config.hop_frames))
         if long_enough
@@ -253,3 +264,34 @@ def cut_windows(recording: Recording, *, split: str, config: PrepareConfig) -> t
         skeleton=recording.skeleton,
     )
     return windows, {reason: count for reason, count in dropped.items() if count}
+
+
+def _padded_window(
+    recording: Recording, *, split: str, config: PrepareConfig
+) -> tuple[Windows, dict[str, int]]:
+    """The one window of a short recording, judged by the frames that there are."""
+    frames = len(recording.joints_world_m)
+    windows, dropped = cut_windows(
+        recording,
+        split=split,
+        config=dataclasses.replace(config, window_frames=frames, hop_frames=frames, shortest_frames=None),
+    )
+    room = [(0, 0), (0, config.window_frames - frames), (0, 0)]
+    ids = [
+        window_id(
+            recording.dataset,
+            recording.name,
+            start_frame=0,
+            window_frames=config.window_frames,
+            rate_hz=recording.rate_hz,
+        )
+    ]
+    return (
+        dataclasses.replace(
+            windows,
+            ids=np.array(ids, dtype=np.int64)[: len(windows)],
+            joints_world_m=np.pad(windows.joints_world_m, [*room, (0, 0)]),
+            is_valid=np.pad(windows.is_valid, room),
+        ),
+        dropped,
+    )

@@ -283,6 +283,8 @@ def main() -> None:
         window_frames=size.window_frames,
         hop_frames=size.hop_frames,
         rate_hz=RATE_HZ,
+        # Most of UI-PRMD is shorter than ten seconds.
+        shortest_frames=27 if size.window_frames > 27 else None,
         say=print,
     )
     jobs = [

@@ -1,6 +1,7 @@
 """`prepare` with a made-up reader; the real readers have their own tests, the whole path has the demo's."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,18 @@ def test_a_recording_shorter_than_a_window_is_dropped_with_its_reason():
     assert len(windows) == 0
     assert windows.joints_world_m.shape == (0, 10, 17, 3)
     assert dropped == {"too_short": 1}
+
+
+def test_a_short_recording_may_become_one_window_whose_end_is_not_valid():
+    config = replace(CONFIG, shortest_frames=7)
+    recording = make_recording(8)
+    windows, dropped = cut_windows(recording, split="train", config=config)
+    assert not dropped
+    assert windows.joints_world_m.shape[:2] == (1, CONFIG.window_frames)
+    np.testing.assert_array_equal(windows.joints_world_m[0, :8], recording.joints_world_m)
+    np.testing.assert_array_equal(windows.is_valid[0, :8], recording.is_valid)
+    assert not windows.is_valid[0, 8:].any()
+    assert cut_windows(make_recording(6), split="train", config=config)[1] == {"too_short": 1}
 
 
 def test_a_recording_of_one_window_is_one_window():
