@@ -10,12 +10,12 @@ from jaxtyping import Float
 
 from mpm_model.errors import InputError
 from mpm_model.pose.skeletons import H36M_17
-from pipelines.sources.articulated import resampling
 from pipelines.sources.head import head_note
 from pipelines.sources.number_text import refuse_text, to_numbers
 from pipelines.sources.options import ReadOptions
 from pipelines.sources.plug_in_gait import MARKERS, WIDEST_PELVIS_M, joints_under_markers
 from pipelines.sources.recording import Recording
+from pipelines.sources.straight_lines import points_at_rate
 from pipelines.sources.take_names import name_dataset, name_ui_prmd_take
 from pipelines.storage import read_bytes
 
@@ -47,7 +47,7 @@ def read_ui_prmd(url: str, *, rate_hz: float, options: ReadOptions) -> Recording
             f"LASI and RASI are {pelvis_m:.3f} m apart, which no pelvis is; "
             f"{WIDEST_PELVIS_M:.2f} m taken to place the hips"
         )
-    joints_m = _at_rate(joints_m, from_hz=source_rate_hz, to_hz=rate_hz)
+    joints_m = points_at_rate(joints_m, from_hz=source_rate_hz, to_hz=rate_hz)
     is_valid = np.isfinite(joints_m).all(axis=-1)
     take = name_ui_prmd_take(url)
     return Recording(
@@ -108,14 +108,3 @@ def parse_positions(text: str, *, where: str) -> tuple[Float[np.ndarray, "T 39 3
     refuse_text(where, faults, advice=advice)
     decimals = max(len(word.strip().partition(".")[2]) for word in rows[0][1])
     return values.reshape(len(rows), len(MARKERS), 3), decimals
-
-
-def _at_rate(
-    joints_m: Float[np.ndarray, "T J 3"], *, from_hz: float, to_hz: float
-) -> Float[np.ndarray, "T J 3"]:
-    """Straight lines between frames; NaN where a frame that is needed holds NaN."""
-    before, weight = resampling(len(joints_m), from_hz=from_hz, to_hz=to_hz)
-    after = np.minimum(before + 1, len(joints_m) - 1)
-    step = weight[:, None, None]
-    between_m = joints_m[before] + step * (joints_m[after] - joints_m[before])
-    return np.asarray(np.where(step == 0, joints_m[before], between_m))
