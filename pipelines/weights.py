@@ -39,7 +39,7 @@ LICENCES = {
 }
 FAILS = (
     "Learnt from 12 people of CMU, 8 of UI-PRMD and 14 of ReActIdle, adults, mostly upright. The scores of "
-    "HDM05 (kicks, throws, lying down) beside those of UI-PRMD say how much other motion costs.",
+    "HDM05 beside those of UI-PRMD say how much other motion costs.",
     "It sees 1.1 s at 25 Hz: what is hidden for longer is guessed from the rest of the body.",
     "Noise of detectors is imitated from two detectors on one scene; `mpm fit-noise` and a training of one's "
     "own serve other detectors better.",
@@ -118,7 +118,7 @@ def publish(tuned: Path, out: Path, *, data: OpenData, pretrained: Path, workers
                 channels=config.keypoint_channels,
                 head="sequence",
             ),
-            "budget": f"{minutes:.0f} minutes of training, {workers} CPU cores, float32; stored as float16",
+            "budget": f"{minutes:.0f} minutes of training, {workers} CPU core(s), float32; stored as float16",
             "fails": FAILS,
             **without_places(checkpoint.card),
             "pretraining": without_places(load_checkpoint(pretrained).card),
