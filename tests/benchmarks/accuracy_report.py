@@ -139,7 +139,7 @@ def hidden_table(runs: Runs, name: str) -> list[str]:
         {who for tables in measured.values() for table in tables for row in table.values() for who in row}
     )
     lines.append(
-        f"{'':<16}"
+        f"{'':<42}"
         + "".join(f"{f'{configuration}: {who}':>28}" for configuration in measured for who in predictors)
     )
     for condition in conditions:
@@ -148,5 +148,5 @@ def hidden_table(runs: Runs, name: str) -> list[str]:
             for tables in measured.values()
             for who in predictors
         ]
-        lines.append(f"{condition:<16}" + "".join(f"{cell:>28}" for cell in cells))
+        lines.append(f"{condition:<42}" + "".join(f"{cell:>28}" for cell in cells))
     return lines
