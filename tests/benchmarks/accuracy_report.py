@@ -51,7 +51,7 @@ def figures(rows: Sequence[dict[str, Any]], keypoints: str, dataset: str, metric
 def cost_table(runs: Runs) -> list[str]:
     """What each configuration costs."""
     lines = [
-        f"{'configuration':<16}{'MMAC/frame, all':>18}{'with centre':>14}{'core-s lift':>13}{'pre-train':>11}"
+        f"{'configuration':<16}{'MMAC/frame, all':>18}{'with centre':>14}{'s lifting':>13}{'s before':>11}"
     ]
     for name, of in runs.items():
         lift = of.get("lift_scratch_1", [])
