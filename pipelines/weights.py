@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mpm_model.errors import InputError
 from pipelines.open_data import OpenData, build
 
 WINDOW_FRAMES, HOP_FRAMES, RATE_HZ = 27, 3, 25.0
@@ -62,14 +63,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from pipelines import finetune, pretrain
     from pipelines.console import training_progress
 
-    data = build(
-        given.archives,
-        given.work,
-        window_frames=WINDOW_FRAMES,
-        hop_frames=HOP_FRAMES,
-        rate_hz=RATE_HZ,
-        say=lambda _: None,
-    )
+    try:
+        data = build(
+            given.archives,
+            given.work,
+            window_frames=WINDOW_FRAMES,
+            hop_frames=HOP_FRAMES,
+            rate_hz=RATE_HZ,
+            say=lambda _: None,
+        )
+    except InputError as error:
+        parser.error(str(error))
     pretrained, tuned = str(given.work / "pretrained"), str(given.work / "unified")
     with training_progress("pretrain") as progress:
         pretrain.run(

@@ -22,6 +22,7 @@ from typing import Any
 
 import torch
 
+from mpm_model.errors import InputError
 from pipelines.open_data import build
 from tests.benchmarks.accuracy_hidden import measure_hidden
 from tests.benchmarks.accuracy_report import print_report
@@ -119,7 +120,6 @@ def work(job: Job) -> None:
     from dataclasses import asdict
 
     from mpm_model.checkpoint import load_checkpoint, save_checkpoint
-    from mpm_model.errors import InputError
     from mpm_model.network.cost import macs_per_frame
     from tests.benchmarks.accuracy_training import checkpoint_of, share_of, train
 
@@ -277,16 +277,19 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="small")
     given = parser.parse_args()
     size, out = SIZES[given.size], Path(given.out)
-    data = build(
-        given.archives,
-        out / "data",
-        window_frames=size.window_frames,
-        hop_frames=size.hop_frames,
-        rate_hz=RATE_HZ,
-        # Most of UI-PRMD is shorter than ten seconds.
-        shortest_frames=27 if size.window_frames > 27 else None,
-        say=print,
-    )
+    try:
+        data = build(
+            given.archives,
+            out / "data",
+            window_frames=size.window_frames,
+            hop_frames=size.hop_frames,
+            rate_hz=RATE_HZ,
+            # Most of UI-PRMD is shorter than ten seconds.
+            shortest_frames=27 if size.window_frames > 27 else None,
+            say=print,
+        )
+    except InputError as error:
+        parser.error(str(error))
     jobs = [
         Job(configuration, seed, given.size, data.train, data.test, given.out)
         for seed in SEEDS
