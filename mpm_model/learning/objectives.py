@@ -89,7 +89,7 @@ def joint_error(
 def hidden_tensors(hidden: Hidden, batch: Batch) -> tuple[Tensor, Tensor]:
     """Masks on the batch's device: hidden frames (B, T), hidden joints (B, T, J)."""
     device = batch.keypoints.device
-    return torch.from_numpy(hidden.is_hidden_frame).to(device), torch.from_numpy(hidden.is_hidden_joint).to(
+    return torch.as_tensor(hidden.is_hidden_frame).to(device), torch.as_tensor(hidden.is_hidden_joint).to(
         device
     )
 
@@ -210,7 +210,7 @@ def hidden_in_3d(
         is_root = np.array([parent is None for parent in skeleton.parents])
         is_burst = counted_uniform("burst or tube", count=1, **counted) < config.burst_probability
         tubes = np.where(is_burst[..., None], bursts & ~is_root, tubes)
-    return torch.from_numpy(tubes).to(batch.is_valid.device) | ~batch.is_valid
+    return torch.as_tensor(tubes).to(batch.is_valid.device) | ~batch.is_valid
 
 
 def _metrics(total: Tensor, losses: dict[str, Tensor]) -> dict[str, Tensor]:
