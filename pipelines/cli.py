@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mpm_model.errors import InputError
-from pipelines import cli_results
+from pipelines import cli_cluster, cli_results
 
 app = typer.Typer(
     name="mpm",
@@ -279,6 +279,9 @@ def doctor(
     _say(*report.lines())
     if not report.is_able:
         raise typer.Exit(EXIT_INPUT)
+
+
+app.command(context_settings={"allow_interspersed_args": False})(cli_cluster.submit)
 
 
 def main() -> None:
