@@ -1,6 +1,10 @@
-"""What the model is asked for: each task a small function of a model and a batch."""
+"""What the model is asked for: each task says which errors of which joints count, and how much.
 
-from collections.abc import Callable
+Errors are kept as sums with counts. A batch may then be shared among workers, or answered in several passes:
+its loss, and the gradient of it, stay those of the whole batch.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +18,51 @@ from mpm_model.learning.counted import counted_uniform
 from mpm_model.learning.masking import TUBES, Hidden, MaskConfig, draw_bursts, draw_hidden, draw_tubes
 from mpm_model.pose.skeleton import Skeleton
 
-Objective = Callable[[nn.Module, Batch, int], tuple[Tensor, dict[str, Tensor]]]
-"""(model, batch, epoch) -> (loss, metrics to log). Metrics stay on the device."""
+Errors = dict[str, Float[Tensor, "B T J"]]
+"""Distance of each joint to where it should be, by name of the error."""
+Cells = dict[str, Bool[Tensor, "B T J"]]
+"""Joints that count, by name of the error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What a model is asked for. The loss is the weighted sum of each error's mean over the joints that
+    count."""
+
+    errors: Callable[[nn.Module, Batch, int], Errors]
+    """Of a model, a batch, and the epoch that hidden joints are counted from."""
+    cells: Callable[[Batch], Cells]
+    """Of a batch alone, so that how many joints count is known before anything is computed."""
+    weights: Mapping[str, float]
+    """Weight of each error."""
+    judged_by: str
+    """The error in metres by which validation tells the limbs apart."""
+
+    def __call__(self, model: nn.Module, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss of a batch by itself; metrics to log: `loss`, and as `loss_NAME` the mean of each error."""
+        sums = self.sums(model, batch, epoch).sum(0)
+        means = sums / self.counts(batch).clamp(min=1)
+        return self.loss(means), self.metrics(means.detach())
+
+    def sums(self, model: nn.Module, batch: Batch, epoch: int) -> Float[Tensor, "B errors"]:
+        """Each window's errors, summed over the joints that count, in the order of the weights."""
+        errors, cells = self.errors(model, batch, epoch), self.cells(batch)
+        return torch.stack([(errors[name] * cells[name]).sum((1, 2)) for name in self.weights], dim=1)
+
+    def counts(self, batch: Batch) -> Float[Tensor, "errors"]:
+        """How many joints of a batch count in each error, in the order of the weights."""
+        cells = self.cells(batch)
+        return torch.stack([cells[name].sum() for name in self.weights]).float()
+
+    def loss(self, means: Float[Tensor, "*batch errors"]) -> Float[Tensor, "*batch"]:
+        """The mean errors, weighed."""
+        loss: Tensor = (means * means.new_tensor(list(self.weights.values()))).sum(-1)
+        return loss
+
+    def metrics(self, means: Float[Tensor, "errors"]) -> dict[str, Tensor]:
+        """The mean errors by name, and their loss."""
+        named = dict(zip(self.weights, means, strict=True))
+        return {"loss": self.loss(means)} | {f"loss_{name}": mean for name, mean in named.items()}
 
 
 class Learner(nn.Module):
@@ -26,15 +73,12 @@ class Learner(nn.Module):
         self.model = model
         self.objective = objective
 
-    def forward(self, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and metrics of a batch."""
-        return self.objective(self.model, batch, epoch)
-
-
-def ask(model: nn.Module, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
-    """The objective of a `Learner`, wrapped for data-parallel training or not."""
-    answer: tuple[Tensor, dict[str, Tensor]] = model(batch, epoch)
-    return answer
+    def forward(
+        self, batch: Batch, epoch: int, counts: Float[Tensor, "errors"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "B errors"]]:
+        """What a part of a batch adds to the loss of the whole, of which `counts` are; its windows' sums."""
+        sums = self.objective.sums(self.model, batch, epoch)
+        return self.objective.loss(sums.sum(0) / counts.clamp(min=1)), sums.detach()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +121,17 @@ class CompletionConfig:
         refuse("completion", faults)
 
 
+def distance(predicted: Float[Tensor, "B T J C"], target: Float[Tensor, "B T J C"]) -> Float[Tensor, "B T J"]:
+    """Euclidean distance of each joint."""
+    length: Tensor = torch.linalg.vector_norm(predicted.to(target.dtype) - target, dim=-1)
+    return length
+
+
 def joint_error(
     predicted: Float[Tensor, "B T J C"], target: Float[Tensor, "B T J C"], is_valid: Bool[Tensor, "B T J"]
 ) -> Float[Tensor, ""]:
     """Mean Euclidean distance over valid joints; 0 when none is valid."""
-    distance = torch.linalg.vector_norm(predicted - target, dim=-1)
-    error: Tensor = (distance * is_valid).sum() / is_valid.sum().clamp(min=1)
+    error: Tensor = (distance(predicted, target) * is_valid).sum() / is_valid.sum().clamp(min=1)
     return error
 
 
@@ -108,7 +157,11 @@ def masked_pose_modelling(
     Lifting is asked for of the windows in `labelled_ids` alone (None: of all).
     """
 
-    def objective(model: nn.Module, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+    weights = {"2d": loss.weight_2d, "3d": loss.weight_3d}
+    if loss.weight_lift:
+        weights["lift"] = loss.weight_lift
+
+    def errors(model: nn.Module, batch: Batch, epoch: int) -> Errors:
         def draw(stream: str) -> tuple[Tensor, Tensor]:
             hidden = draw_hidden(
                 stream,
@@ -133,19 +186,21 @@ def masked_pose_modelling(
             is_hidden_joint=is_hidden_joint_3d | ~batch.is_valid,
             is_hidden_frame=is_hidden_frame_3d,
         )
-        losses = {
-            "2d": joint_error(model.decode_2d(features_2d), batch.true_keypoints, batch.has_image),  # type: ignore[operator]
-            "3d": joint_error(model.decode_3d(features_3d), batch.joints_rel_m, batch.is_valid),  # type: ignore[operator]
+        found = {
+            "2d": distance(model.decode_2d(features_2d), batch.true_keypoints),  # type: ignore[operator]
+            "3d": distance(model.decode_3d(features_3d), batch.joints_rel_m),  # type: ignore[operator]
         }
-        total = loss.weight_2d * losses["2d"] + loss.weight_3d * losses["3d"]
         if loss.weight_lift:
-            is_labelled = _is_labelled(batch, labelled_ids)
-            lifted = model.decode_3d(features_2d)  # type: ignore[operator]
-            losses["lift"] = joint_error(lifted, batch.joints_rel_m, batch.is_valid & is_labelled)
-            total = total + loss.weight_lift * losses["lift"]
-        return total, _metrics(total, losses)
+            found["lift"] = distance(model.decode_3d(features_2d), batch.joints_rel_m)  # type: ignore[operator]
+        return found
 
-    return objective
+    def cells(batch: Batch) -> Cells:
+        counted = {"2d": batch.has_image, "3d": batch.is_valid}
+        if loss.weight_lift:
+            counted["lift"] = batch.is_valid & _is_labelled(batch, labelled_ids)
+        return counted
+
+    return Objective(errors=errors, cells=cells, weights=weights, judged_by="3d")
 
 
 def _is_labelled(batch: Batch, labelled_ids: Int[np.ndarray, "L"] | None) -> Bool[Tensor, "B 1 1"]:
@@ -155,47 +210,62 @@ def _is_labelled(batch: Batch, labelled_ids: Int[np.ndarray, "L"] | None) -> Boo
     return torch.from_numpy(is_labelled).to(batch.is_valid.device)[:, None, None]
 
 
-def lifting(model: nn.Module, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:  # noqa: ARG001
+def lifting() -> Objective:
     """Fine-tuning as published: error of all frames plus error of the centre frame, in metres.
 
     3D from occluded 2D is the same, with tubes in the view.
     """
-    lifted = model(batch.keypoints, is_hidden=batch.is_hidden)
-    middle = slice(batch.keypoints.shape[1] // 2, batch.keypoints.shape[1] // 2 + 1)
-    losses = {
-        "sequence": joint_error(lifted.sequence, batch.joints_rel_m, batch.is_valid),
-        "center": joint_error(lifted.center, batch.joints_rel_m[:, middle], batch.is_valid[:, middle]),
-    }
-    total = losses["sequence"] + losses["center"]
-    return total, _metrics(total, losses)
+
+    def middle(cells: Tensor) -> Tensor:
+        at = cells.shape[1] // 2
+        return cells[:, at : at + 1]
+
+    def errors(model: nn.Module, batch: Batch, epoch: int) -> Errors:  # noqa: ARG001
+        lifted = model(batch.keypoints, is_hidden=batch.is_hidden)
+        return {
+            "sequence": distance(lifted.sequence, batch.joints_rel_m),
+            "center": distance(lifted.center, middle(batch.joints_rel_m)),
+        }
+
+    return Objective(
+        errors=errors,
+        cells=lambda batch: {"sequence": batch.is_valid, "center": middle(batch.is_valid)},
+        weights={"sequence": 1.0, "center": 1.0},
+        judged_by="sequence",
+    )
 
 
 def completion(*, config: CompletionConfig, skeleton: Skeleton, seed: int) -> Objective:
     """3D poses from partial 3D poses: error of all joints, in metres, as published."""
 
-    def objective(model: nn.Module, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def errors(model: nn.Module, batch: Batch, epoch: int) -> Errors:
         is_hidden = hidden_in_3d(batch, config=config, skeleton=skeleton, seed=seed, epoch=epoch)
         completed = model.reconstruct_3d(batch.joints_rel_m, is_hidden_joint=is_hidden, is_hidden_frame=None)  # type: ignore[operator]
-        losses = {"complete": joint_error(completed, batch.joints_rel_m, batch.is_valid)}
-        return losses["complete"], _metrics(losses["complete"], losses)
+        return {"complete": distance(completed, batch.joints_rel_m)}
 
-    return objective
+    return Objective(
+        errors=errors,
+        cells=lambda batch: {"complete": batch.is_valid},
+        weights={"complete": 1.0},
+        judged_by="complete",
+    )
 
 
 def lifting_and_completion(*, config: CompletionConfig, skeleton: Skeleton, seed: int) -> Objective:
     """Both tasks with one set of weights: error of all lifted frames and of all completed ones, in metres."""
     complete = completion(config=config, skeleton=skeleton, seed=seed)
 
-    def objective(model: nn.Module, batch: Batch, epoch: int) -> tuple[Tensor, dict[str, Tensor]]:
-        lifted = model.sequence(batch.keypoints, batch.is_hidden)  # type: ignore[operator]
-        losses = {"sequence": joint_error(lifted, batch.joints_rel_m, batch.is_valid)}
-        total = losses["sequence"]
-        if config.weight:
-            losses["complete"], _ = complete(model, batch, epoch)
-            total = total + config.weight * losses["complete"]
-        return total, _metrics(total, losses)
+    def errors(model: nn.Module, batch: Batch, epoch: int) -> Errors:
+        found = {"sequence": distance(model.sequence(batch.keypoints, batch.is_hidden), batch.joints_rel_m)}  # type: ignore[operator]
+        return found | (complete.errors(model, batch, epoch) if config.weight else {})
 
-    return objective
+    weights = {"sequence": 1.0} | ({"complete": config.weight} if config.weight else {})
+    return Objective(
+        errors=errors,
+        cells=lambda batch: dict.fromkeys(weights, batch.is_valid),
+        weights=weights,
+        judged_by="sequence",
+    )
 
 
 def hidden_in_3d(
@@ -211,7 +281,3 @@ def hidden_in_3d(
         is_burst = counted_uniform("burst or tube", count=1, **counted) < config.burst_probability
         tubes = np.where(is_burst[..., None], bursts & ~is_root, tubes)
     return torch.as_tensor(tubes).to(batch.is_valid.device) | ~batch.is_valid
-
-
-def _metrics(total: Tensor, losses: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {"loss": total.detach()} | {f"loss_{name}": value.detach() for name, value in losses.items()}

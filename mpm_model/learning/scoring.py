@@ -9,10 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mpm_model.learning.batches import Batch, Corpus, ViewConfig, draw_batch
-from mpm_model.learning.masking import MaskConfig, draw_hidden
+from mpm_model.learning.masking import LIMBS, MaskConfig, draw_hidden
 from mpm_model.learning.objectives import Objective, hidden_tensors
 from mpm_model.learning.order import Samples
 from mpm_model.pose.metrics import MM_PER_M
+from mpm_model.workers import total, worker_count, worker_rank
 
 SCORING_EPOCH = 2**31 - 1
 """Epoch that views and masks of scoring are counted from: no training run reaches it."""
@@ -56,13 +57,21 @@ class ReconstructionScore:
 
 
 def scoring_batches(
-    corpus: Corpus, *, seed: int, view: ViewConfig, batch_windows: int, dataset: str | None = None
+    corpus: Corpus,
+    *,
+    seed: int,
+    view: ViewConfig,
+    batch_windows: int,
+    dataset: str | None = None,
+    is_shared: bool = False,
 ) -> Iterable[Batch]:
     """All windows of a corpus, or of one of its data sets, once, in order, through cameras that are the same
-    at every call."""
+    at every call; of them, if shared, this worker's part."""
     rows = np.arange(len(corpus))
     if dataset is not None:
         rows = np.flatnonzero(corpus.dataset == corpus.dataset_names.index(dataset))
+    if is_shared:
+        rows = rows[worker_rank() :: worker_count()]
     for start in range(0, len(rows), batch_windows):
         samples = Samples.once(rows[start : start + batch_windows])
         yield draw_batch(corpus, samples, seed=seed, epoch=SCORING_EPOCH, config=view)
@@ -110,33 +119,43 @@ def score_reconstruction(
 
 
 @torch.inference_mode()
-def score_objective(model: nn.Module, batches: Iterable[Batch], objective: Objective) -> dict[str, float]:
-    """Mean of an objective's metrics over batches, weighted by their windows."""
-    totals: dict[str, float] = {}
-    windows = 0
-    model.eval()
-    for batch in batches:
-        _, metrics = objective(model, batch, SCORING_EPOCH)
-        count = len(batch.sample_ids)
-        windows += count
-        for name, value in metrics.items():
-            totals[name] = totals.get(name, 0.0) + float(value) * count
-    return {name: total / windows for name, total in totals.items()}
-
-
 def score_by_dataset(
     model: nn.Module, corpus: Corpus, objective: Objective, *, seed: int, view: ViewConfig
 ) -> dict[str, float]:
-    """Metrics of an objective over all windows, and over those of each data set: `loss`, `cmu/loss`."""
-    sums: dict[str, float] = {}
-    scores: dict[str, float] = {}
+    """Metrics of an objective over all windows and over those of each data set (`loss`, `cmu/loss`), and the
+    error of each limb in millimetres (`limb/left_arm`).
+
+    Workers score a share each and get the whole.
+    """
+    model.eval()
+    datasets, device = len(corpus.dataset_names), corpus.joints_world_m.device
+    names, joints = list(objective.weights), len(corpus.skeleton)
+    # For each data set and error, for each joint: summed error and count.
+    sums = torch.zeros(datasets, len(names), joints, 2, dtype=torch.float64, device=device)
     for number, dataset in enumerate(corpus.dataset_names):
-        batches = scoring_batches(corpus, seed=seed, view=view, batch_windows=64, dataset=dataset)
-        count = int((corpus.dataset == number).sum())
-        for name, value in score_objective(model, batches, objective).items():
-            scores[f"{dataset}/{name}"] = value
-            sums[name] = sums.get(name, 0.0) + value * count
-    return {name: total / len(corpus) for name, total in sums.items()} | scores
+        for batch in scoring_batches(
+            corpus, seed=seed, view=view, batch_windows=64, dataset=dataset, is_shared=True
+        ):
+            errors, cells = objective.errors(model, batch, SCORING_EPOCH), objective.cells(batch)
+            for at, name in enumerate(names):
+                sums[number, at, :, 0] += (errors[name] * cells[name]).sum((0, 1), dtype=torch.float64)
+                sums[number, at, :, 1] += cells[name].sum((0, 1))
+    sums = total(sums).cpu()
+
+    def metrics(of: Tensor) -> dict[str, float]:
+        error, count = of.sum(1).unbind(-1)
+        means = error / count.clamp(min=1)
+        return {name: float(value) for name, value in objective.metrics(means).items()}
+
+    scores = metrics(sums.sum(0))
+    for number, dataset in enumerate(corpus.dataset_names):
+        scores |= {f"{dataset}/{name}": value for name, value in metrics(sums[number]).items()}
+    judged = sums.sum(0)[names.index(objective.judged_by)]
+    for limb, members in LIMBS.items():
+        if set(members) <= set(corpus.skeleton.joints):
+            error, count = judged[list(corpus.skeleton.select(*members))].sum(0).tolist()
+            scores[f"limb/{limb.replace(' ', '_')}"] = MM_PER_M * error / max(count, 1)
+    return scores
 
 
 @torch.inference_mode()

@@ -44,7 +44,8 @@ class PoseTransformerConfig:
     """How attention knows the order of frames: by the paper's learnt tables, for windows of `frames` alone,
     or by turning queries and keys (Su et al. 2021, RoFormer), for windows of any length."""
     norms: Literal["paper", "standard"] = "paper"
-    """`paper`: batch norm around the layers that see one frame, a layer norm of its own kind elsewhere.
+    """`paper`: batch norm around the layers that see one frame, over the frames of all workers, and a layer
+    norm of its own kind elsewhere.
     `standard`: torch's layer norm everywhere, so that no sample sees another."""
     keypoint_channels: int = 2
     """Numbers that enter of each keypoint: see `mpm_model.pose.normalize.input_channels`."""

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from mpm_model.network.batch_norm import SharedBatchNorm
 from mpm_model.network.config import PoseTransformerConfig
 from mpm_model.network.transformer import Stack, TransformerLayer, Turns, turns_at
 
@@ -44,7 +45,7 @@ def check_window(name: str, poses: Tensor, config: PoseTransformerConfig, *, coo
 
 def frame_norm(width: int, config: PoseTransformerConfig) -> nn.Module:
     """The norm of the layers that see one frame at a time."""
-    return nn.BatchNorm1d(width) if config.norms == "paper" else nn.LayerNorm(width)
+    return SharedBatchNorm(width) if config.norms == "paper" else nn.LayerNorm(width)
 
 
 class FrameLayer(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from mpm_model.checkpoint import Checkpoint, Network
 from mpm_model.learning.batches import Batch, Corpus, draw_batch
 from mpm_model.learning.counted import counted_uniform
-from mpm_model.learning.objectives import Learner, ask
+from mpm_model.learning.objectives import Learner
 from mpm_model.learning.order import samples_at
 from mpm_model.learning.training import fit
 from mpm_model.network.masked import MaskedPoseModel
@@ -42,7 +42,6 @@ def train(
     losses: list[float] = []
 
     def batch_at(step: int) -> tuple[int, Batch]:
-        torch.manual_seed(config.seed + step)  # dropout
         epoch, samples = samples_at(
             step, dataset=corpus.dataset, mix=config.mix, batch_windows=batch_windows, seed=config.seed
         )
@@ -57,13 +56,13 @@ def train(
     fit(
         learner,
         batch_at,
-        ask,
         optimiser=config.optimiser.build(learner),
         rate_at=lambda step: config.optimiser.rate_at(step, steps=steps, steps_per_epoch=steps_per_epoch),
         steps=range(steps),
         max_grad_norm=config.optimiser.max_grad_norm,
         report=report,
         report_every=max(steps // 10, 1),
+        seed=config.seed,
     )
     return Trained(model.eval(), losses)
 

@@ -21,7 +21,7 @@ from pipelines.windows_table import read_all_windows
 SETTINGS = (
     "epochs=40",
     "scale.report_every_steps=5",
-    "scale.checkpoint_every_epochs=1000",
+    "scale.validate_every_epochs=1000",
     "network.width=256",
     "network.feed_forward=512",
 )
