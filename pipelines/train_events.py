@@ -29,8 +29,11 @@ class EventLog:
         self._events = [Event(wall_time=begun_s, session_log=SessionLog(status=SessionLog.START))]
         self._last: tuple[float, set[str]] = (-1, set())
 
-    def add_row(self, row: Mapping[str, float], *, wall_s: float) -> None:
-        """The figures of a row. Of a row that comes again with more figures only those that are new count."""
+    def add_row(self, row: Mapping[str, float], *, now_s: float) -> None:
+        """The figures of a row, at the time that it gives or else now.
+
+        Of a row that comes again with more figures only those that are new count.
+        """
         step, known = self._last
         known = known if step == row["step"] else set()
         values = {f"{place.group}/{place.name}": value for place, value in placed(row).items()}
@@ -38,7 +41,9 @@ class EventLog:
             Summary.Value(tag=tag, simple_value=value) for tag, value in values.items() if tag not in known
         ]
         self._last = row["step"], known | values.keys()
-        self._events.append(Event(wall_time=wall_s, step=int(row["step"]), summary=Summary(value=fresh)))
+        self._events.append(
+            Event(wall_time=row.get("at_s", now_s), step=int(row["step"]), summary=Summary(value=fresh))
+        )
 
     def add_picture(self, name: str, png: bytes, *, step: int, wall_s: float) -> None:
         """A PNG."""

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from pipelines import storage
 from pipelines.train_events import EventLog, attempt_of
-from pipelines.train_rows import training_seconds
 
 EVENTS_FOLDER = "tensorboard"
 """Beside the checkpoint: `tensorboard --logdir OUT/tensorboard`, in a bucket or not."""
@@ -58,7 +57,7 @@ class WatchFiles:
         if self._events is None:
             self._events = self._take_up()
         for wall_s, row in self._rows:
-            self._events.add_row(row, wall_s=wall_s)
+            self._events.add_row(row, now_s=wall_s)
         for wall_s, step, kind, png in self._pictures:
             self._events.add_picture(kind, png, step=step, wall_s=wall_s)
         self._rows, self._pictures = [], []
@@ -84,10 +83,8 @@ class WatchFiles:
         # Clocks of two machines may differ by more than lies between the attempts.
         attempt = max(int(1000 * self._begun_s), *(number + 1 for number in attempts.values()), 0)
         events = EventLog(attempt=attempt, begun_s=self._begun_s)
-        lasted_s = training_seconds(self._earlier_rows)
-        for row, row_s in zip(self._earlier_rows, lasted_s, strict=True):
-            # As though the attempts had followed each other at once: time axes then show training time.
-            events.add_row(row, wall_s=self._begun_s - lasted_s[-1] + row_s)
+        for row in self._earlier_rows:
+            events.add_row(row, now_s=self._begun_s)
         to_step = int(self._earlier_rows[-1]["step"]) if self._earlier_rows else 0
         for name, png in read_pictures(self._out, to_step=to_step).items():
             kind, step = picture_of(name)

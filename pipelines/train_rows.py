@@ -1,6 +1,6 @@
 """What the names in a row of training metrics mean: one reading of them for every way of watching."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 VALIDATION = "validation_"
@@ -9,9 +9,9 @@ LIMB = "limb"
 """The "data set" whose validation figures are the limbs' errors, in millimetres."""
 
 _SPEED = ("windows_per_s", "waiting_share", "gpu_use")
-_SCHEDULE = {"rate": "learning_rate", "epoch": "epoch", "workers": "workers"}
-_AXES = ("step", "steps", "seconds")
-"""What figures are drawn over. `seconds` are since the first worker began; a fall is a new beginning."""
+_SCHEDULE = {"rate": "learning_rate", "epoch": "epoch", "workers": "workers", "resumes": "resumes"}
+_AXES = ("step", "steps", "at_s")
+"""What figures are drawn over; `at_s` is Unix time."""
 
 
 class Place(NamedTuple):
@@ -41,21 +41,6 @@ def placed(row: Mapping[str, float]) -> dict[Place, float]:
     """The figures of a row by their place."""
     places = {name: place_of(name) for name in row}
     return {place: float(row[name]) for name, place in places.items() if place is not None}
-
-
-def training_seconds(rows: Sequence[Mapping[str, float]]) -> list[float]:
-    """For each row how long training had lasted by then, all attempts together, without what lay between.
-
-    Counts up to each row, so steps that a lost worker had done after its last checkpoint are not in it.
-    """
-    total_s, before_s = 0.0, 0.0
-    lasted_s = []
-    for row in rows:
-        now_s = row.get("seconds", before_s)
-        total_s += now_s - before_s if now_s >= before_s else now_s
-        before_s = now_s
-        lasted_s.append(total_s)
-    return lasted_s
 
 
 def _loss_name(name: str) -> str:

@@ -14,7 +14,7 @@ from pipelines import storage, train_files, train_watch
 from pipelines.storage import StorageError
 from pipelines.train_files import MOST_PICTURES, picture_name, picture_of, read_pictures, spread
 from pipelines.train_metrics import TrainMetrics
-from pipelines.train_rows import place_of, training_seconds
+from pipelines.train_rows import place_of
 from pipelines.train_watch import TrainWatch, gpu_use
 
 
@@ -64,13 +64,7 @@ def test_figures_are_grouped_by_what_they_are_of():
     assert place_of("validation_cmu/loss_2d") == ("validation", "cmu/2d")
     assert place_of("validation_limb/left_arm") == ("validation", "limb/left_arm")
     assert place_of("validation_ui_prmd/loss") == ("validation", "ui_prmd/total")
-    assert [place_of(name) for name in ("step", "steps", "seconds")] == [None] * 3
-
-
-def test_training_time_runs_on_over_a_new_beginning():
-    rows = [{"seconds": seconds} for seconds in (10, 20, 5, 15, 3)]
-    assert training_seconds(rows) == [10, 20, 25, 35, 38]
-    assert training_seconds([{}, {"seconds": 4}, {}]) == [0, 4, 4]
+    assert [place_of(name) for name in ("step", "steps", "at_s")] == [None] * 3
 
 
 def test_tensorboard_reads_every_figure_once_and_the_pictures(tmp_path):
@@ -102,7 +96,7 @@ def test_after_a_resume_tensorboard_shows_each_step_once(tmp_path):
     assert [point.step for point in live.Scalars("loss/2d")] == [10, 20, 30, 40]
 
     # The worker died after step 40, its last checkpoint was that of step 20.
-    second = watch(str(tmp_path), rows=[row(10), row(20)])
+    second = watch(str(tmp_path), rows=[row(10, at_s=1e9), row(20, at_s=1e9 + 60)])
     second.report(row(30, loss=9.0))
     second.validated(30, {"poses": png(99)})
     flush(second)
@@ -110,6 +104,7 @@ def test_after_a_resume_tensorboard_shows_each_step_once(tmp_path):
         assert curve(reader, "loss/total") == [(10, 1.0), (20, 0.5), (30, 9.0)]
         pictures = {image.step: image.encoded_image_string for image in reader.Images("pictures/poses")}
         assert pictures == {10: png(10), 20: png(20), 30: png(99)}
+    assert [point.wall_time for point in live.Scalars("loss/total")[:2]] == [1e9, 1e9 + 60]
     second.report(row(40))
     second.close()
     assert [point.step for point in live.Reload().Scalars("loss/2d")] == [10, 20, 30, 40]
