@@ -127,7 +127,7 @@ def read_bytes(url: str) -> bytes:
     """A file's content; a name that ends in `.gz` is unpacked."""
     filesystem, path = open_filesystem(url)
     with storage_errors(url):
-        content: bytes = filesystem.cat_file(path, **storage_s3.one_request(filesystem))
+        content: bytes = filesystem.cat_file(path)
     if url.endswith(".gz"):
         try:
             return gzip.decompress(content)
@@ -162,7 +162,7 @@ def write_once(url: str, content: bytes) -> None:
         if isinstance(filesystem, LocalFileSystem):
             storage_disk.write_whole(Path(path), content)
         else:
-            filesystem.pipe_file(path, content, **storage_s3.time_limit(filesystem, len(content)))
+            filesystem.pipe_file(path, content)
 
 
 def write_new(url: str, content: bytes) -> bool:
@@ -225,7 +225,8 @@ def fetch_folder(url: str) -> Iterator[Path]:
             copies = [Path(scratch, name[len(path) :].lstrip("/")) for name in names]
             for folder in {copy.parent for copy in copies}:
                 folder.mkdir(parents=True, exist_ok=True)
-            filesystem.get(names, [str(copy) for copy in copies])
+            for name, copy in zip(names, copies, strict=True):
+                copy.write_bytes(filesystem.cat_file(name))
         yield Path(scratch)
 
 
@@ -245,8 +246,7 @@ def publish_folder(local: Path, url: str, *, last: str) -> None:
             if isinstance(filesystem, LocalFileSystem):
                 storage_disk.copy_whole(local / name, Path(path))
             else:
-                limit = storage_s3.time_limit(filesystem, (local / name).stat().st_size)
-                filesystem.put_file(str(local / name), path, **limit)
+                filesystem.put_file(str(local / name), path)
 
 
 def arrow_filesystem(url: str) -> tuple[Any, str]:

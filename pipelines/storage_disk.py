@@ -45,6 +45,21 @@ def check_writable(folder: Path) -> None:
         raise
 
 
+def remove_parts(folder: Path, *, before_s: float) -> int:
+    """Remove parts in a folder that nobody wrote to since then, Unix time; how many there were."""
+    stale = [part for part in folder.glob(".*.part") if _changed_s(part) < before_s]
+    for part in stale:
+        part.unlink(missing_ok=True)
+    return len(stale)
+
+
+def _changed_s(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # just now renamed: it is a whole file
+        return float("inf")
+
+
 @contextmanager
 def _part_file(target: Path) -> Iterator[Path]:
     """The name of a hidden sibling to write to; whatever is left of it at the end is removed."""

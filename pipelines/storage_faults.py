@@ -45,6 +45,11 @@ def answer_code(error: BaseException) -> str:
     return spoken_by_arrow.group(1).replace("_", "").lower() if spoken_by_arrow else ""
 
 
+def is_busy(error: BaseException) -> bool:
+    """Whether the server stumbled over a request that it may well answer the next time."""
+    return answer_code(error) in _BUSY
+
+
 _REFUSED_KEYS = {
     "invalidaccesskeyid",
     "signaturedoesnotmatch",
@@ -61,7 +66,10 @@ _WRONG_REGION = {
     "authorizationheadermalformed",
     "illegallocationconstraintexception",
 }
-_BUSY = {"internalerror", "serviceunavailable", "slowdown", "500", "502", "503", "504", "requesttimeout"}
+_BUSY = {
+    *("internalerror", "serviceunavailable", "slowdown", "500", "502", "503", "504", "requesttimeout"),
+    *("incompletebody", "baddigest", "xamzcontentsha256mismatch"),  # what was sent did not arrive whole
+}
 _UNREACHABLE = {"networkconnection"}
 
 _GIVE_KEYS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
@@ -104,7 +112,7 @@ def _s3_fault(url: str, error: OSError) -> InputError | None:
         return StorageError(
             f"{url}: {_asked()} keeps bucket {bucket!r} in another region ({said}); set AWS_DEFAULT_REGION"
         )
-    if code in _BUSY:
+    if is_busy(error):
         return StorageError(f"{url}: {_asked()} keeps failing after several tries ({said}); try again later")
     if code in _UNREACHABLE or isinstance(error, TimeoutError):
         said = said or "no answer in time"

@@ -6,6 +6,7 @@ Anything that speaks S3 serves: Amazon, SeaweedFS, MinIO, Ceph. `AWS_ENDPOINT_UR
 import os
 import time
 import uuid
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,11 +18,11 @@ CONNECT_TIMEOUT_S = 3.0
 READ_TIMEOUT_S = 20.0
 """Silence on an open connection after which a request is given up and tried again."""
 ATTEMPTS = 3
-"""Tries of one request in all; 500, 503 and lost connections are tried again, refusals are not."""
+"""Quick tries of one request; 500, 503 and lost connections are tried again, refusals are not."""
+ARROW_ATTEMPTS = 8
+"""The same for Arrow's client, which has no slower tries after them: half a minute in all."""
 CHECK_TIMEOUT_S = 10.0
 """How long `check_writable` waits for an answer, all tries together."""
-SLOWEST_UPLOAD_BYTES_S = 1_000_000
-"""An upload slower than this is taken for dead."""
 
 
 def storage_environment() -> dict[str, str]:
@@ -54,7 +55,7 @@ def s3_arrow_filesystem() -> Any:
         endpoint_override=None if _is_amazon(endpoint) else endpoint,
         connect_timeout=CONNECT_TIMEOUT_S,
         request_timeout=READ_TIMEOUT_S,
-        retry_strategy=arrow_fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        retry_strategy=arrow_fs.AwsStandardS3RetryStrategy(max_attempts=ARROW_ATTEMPTS),
         allow_delayed_open=True,
     )
 
@@ -64,21 +65,11 @@ def is_s3(filesystem: Any) -> bool:
     return "s3" in filesystem.protocol
 
 
-def one_request(filesystem: Any) -> dict[str, int]:
-    """The keyword that gets an object without asking for its size first, for which a refusal has no words."""
-    return {"max_concurrency": 1} if is_s3(filesystem) else {}
-
-
-def time_limit(filesystem: Any, size_bytes: int) -> dict[str, float]:
-    """The keyword that bounds a put. Alone, a put waits for ever for the server's leave to send its body."""
-    return {"timeout": 60 + size_bytes / SLOWEST_UPLOAD_BYTES_S} if is_s3(filesystem) else {}
-
-
 def put_new(filesystem: Any, path: str, content: bytes) -> bool:
     """Put an object if its name is free, False if it is taken. Any fsspec filesystem will do."""
     for pause_s in (0.1, 0.3, 1.0, None):
         try:
-            filesystem.pipe_file(path, content, mode="create", **time_limit(filesystem, len(content)))
+            filesystem.pipe_file(path, content, mode="create")
         except FileExistsError:
             return False
         except OSError as error:
@@ -103,6 +94,22 @@ def check_writable(filesystem: Any, path: str) -> None:
     )
 
 
+def abort_uploads(filesystem: Any, path: str, *, before_s: float) -> int:
+    """Abandon multipart uploads below `bucket/path` that were begun before then, Unix time; how many.
+
+    Looks at the first thousand.
+    """
+    bucket, _, prefix = path.partition("/")
+    answer = filesystem.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/".lstrip("/"))
+    stale = [upload for upload in answer.get("Uploads", []) if upload["Initiated"].timestamp() < before_s]
+    for upload in stale:
+        with suppress(FileNotFoundError):  # its writer ended it
+            filesystem.call_s3(
+                "abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+            )
+    return len(stale)
+
+
 def _is_amazon(endpoint: str) -> bool:
     return ".amazonaws.com" in (urlsplit(endpoint).hostname or "")
 
@@ -112,14 +119,15 @@ def _connect(environment: tuple[tuple[str, str], ...], process_id: int) -> Any:
     """Build the client. The arguments are only the cache's key: botocore reads the environment itself."""
     del environment, process_id
     try:
-        import s3fs
+        from pipelines.storage_s3_client import PARTS_AT_ONCE, PatientS3FileSystem
     except ImportError as error:
         raise StorageError(
             f"s3:// needs the package s3fs, which does not import ({error}); pip install s3fs"
         ) from error
-    filesystem = s3fs.S3FileSystem(
+    filesystem = PatientS3FileSystem(
         use_listings_cache=False,
         skip_instance_cache=True,
+        max_concurrency=PARTS_AT_ONCE,
         config_kwargs={
             "connect_timeout": CONNECT_TIMEOUT_S,
             "read_timeout": READ_TIMEOUT_S,
@@ -127,7 +135,6 @@ def _connect(environment: tuple[tuple[str, str], ...], process_id: int) -> Any:
             "max_pool_connections": 32,
         },
     )
-    filesystem.retries = 2  # s3fs tries again on top, for bodies cut off midway
     try:
         filesystem.connect()  # resolves profile, region and endpoint; asks no server for anything
     except ValueError as error:
