@@ -1,7 +1,8 @@
-"""From world-space windows in memory to batches: views, mirror, noise and hidden cells, all counted."""
+"""From world-space windows in memory to batches: views, mirror, noise and hidden cells, all counted, on the
+device that holds the windows.
+"""
 
 from dataclasses import dataclass, field
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -9,11 +10,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mpm_model.errors import refuse
-from mpm_model.learning.counted import counted_normal, counted_uniform
+from mpm_model.learning.corpus import Corpus as Corpus
+from mpm_model.learning.counted import CountedArguments as CountedArguments
+from mpm_model.learning.counted import ids_on, normal_on, uniform_on
 from mpm_model.learning.detector_noise import DetectorNoiseConfig, detect, person_size_px
 from mpm_model.learning.masking import TUBES, draw_bursts, draw_tubes
 from mpm_model.learning.order import Samples
 from mpm_model.learning.pose_augment import PoseAugmentConfig, augment_pose
+from mpm_model.on_device import constant
 from mpm_model.pose.camera import Camera, project, world_to_camera
 from mpm_model.pose.normalize import (
     NORMALISATIONS,
@@ -24,15 +28,6 @@ from mpm_model.pose.normalize import (
 )
 from mpm_model.pose.skeleton import Skeleton
 from mpm_model.pose.virtual_camera import DRAWS_PER_CAMERA, VirtualCameraConfig, draw_cameras
-
-
-class CountedArguments(TypedDict):
-    """What all randomness is counted from."""
-
-    seed: int
-    epoch: int
-    sample_ids: Int[np.ndarray, "B"]
-
 
 LONGEST_BURST = 0.6
 """Longest stretch of hidden frames, as a share of the window."""
@@ -108,34 +103,6 @@ class ViewConfig:
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """Windows held in memory, on the device that trains."""
-
-    joints_world_m: Float[Tensor, "N T J 3"]
-    """World joints, z up."""
-    is_valid: Bool[Tensor, "N T J"]
-    """Whether a joint was captured."""
-    sample_ids: Int[np.ndarray, "N"]
-    """Stable ids that all randomness is counted from."""
-    skeleton: Skeleton
-    """Skeleton of the joints."""
-    rate_hz: float
-    """Frames per second."""
-    dataset: Int[np.ndarray, "N"]
-    """Number of the data set each window is of, in `dataset_names`."""
-    dataset_names: tuple[str, ...]
-    """The data sets, sorted."""
-
-    def __len__(self) -> int:
-        return len(self.sample_ids)
-
-    @property
-    def frames(self) -> int:
-        """Frames of a window."""
-        return self.joints_world_m.shape[1]
-
-
-@dataclass(frozen=True)
 class Batch:
     """What the objectives see."""
 
@@ -163,15 +130,14 @@ def draw_batch(corpus: Corpus, samples: Samples, *, seed: int, epoch: int, confi
     Everything drawn depends on (seed, epoch, sample id) alone.
     """
     device = corpus.joints_world_m.device
-    ids = corpus.sample_ids[samples.indices] + samples.copies
-    counted: CountedArguments = {"seed": seed, "epoch": epoch, "sample_ids": ids}
-    rows = torch.from_numpy(samples.indices).to(device)
-    joints_world_m, is_valid = corpus.joints_world_m[rows], corpus.is_valid[rows]
+    ids = corpus.ids(samples)
+    counted: CountedArguments = {"seed": seed, "epoch": epoch, "sample_ids": ids_on(device, ids)}
+    joints_world_m, is_valid = corpus.cut(samples, **counted)
 
     def uniform(stream: str, count: int, *, at_epoch: int = epoch) -> Tensor:
-        drawn = counted_uniform(stream, seed=seed, epoch=at_epoch, sample_ids=ids, count=count)
+        drawn = uniform_on(device, stream, count=count, **(counted | {"epoch": at_epoch}))
         # In float32 a number just below 1 would become 1, and an index made of it fall off the end.
-        return torch.from_numpy(drawn).to(device, torch.float32).clamp(max=LARGEST_BELOW_ONE)
+        return drawn.float().clamp_(max=LARGEST_BELOW_ONE)
 
     if config.pose.probability:
         joints_world_m = augment_pose(
@@ -202,21 +168,23 @@ def draw_batch(corpus: Corpus, samples: Samples, *, seed: int, epoch: int, confi
         confidence = torch.where(is_perfect, 1.0, confidence)
         is_hidden = torch.where(is_perfect, has_no_image, is_hidden)
     if config.noise_std:
-        normal = counted_normal("noise", **counted, count=frames * joints * 2)
-        noise = torch.from_numpy(normal).to(device, torch.float32).reshape(batch, frames, joints, 2)
+        normal = normal_on(device, "noise", **counted, count=frames * joints * 2)
+        noise = normal.float().view(batch, frames, joints, 2)
         seen_px = seen_px + noise * config.noise_std * person_size_px(true_px, has_no_image)
     if config.hidden_ratio:
         is_hidden = is_hidden | (
-            uniform("hidden", frames * joints).reshape(batch, frames, joints) < config.hidden_ratio
+            uniform("hidden", frames * joints).view(batch, frames, joints) < config.hidden_ratio
         )
     if config.hidden_tube_probability:
-        is_tube = draw_tubes("view", kinds=config.tube_kinds, skeleton=corpus.skeleton, **counted)
+        is_tube = draw_tubes(
+            "view", kinds=config.tube_kinds, skeleton=corpus.skeleton, device=device, **counted
+        )
         is_drawn = uniform("limb", 1) < config.hidden_tube_probability
-        is_hidden = is_hidden | (torch.from_numpy(is_tube).to(device) & is_drawn)[:, None]
+        is_hidden = is_hidden | (is_tube & is_drawn)[:, None]
     if config.hidden_burst_probability:
-        is_burst = draw_bursts("view", frames=frames, longest_share=LONGEST_BURST, **counted)
+        is_burst = draw_bursts("view", frames=frames, longest_share=LONGEST_BURST, device=device, **counted)
         is_drawn = uniform("burst", 1) < config.hidden_burst_probability
-        is_hidden = is_hidden | (torch.from_numpy(is_burst).to(device) & is_drawn)[..., None]
+        is_hidden = is_hidden | (is_burst & is_drawn)[..., None]
     width_px, height_px = camera.width_px, camera.height_px
     if config.unknown_image_probability:
         is_unknown = uniform("image", 1)[:, 0] < config.unknown_image_probability
@@ -272,8 +240,10 @@ def mirror_world(
     skeleton: Skeleton,
 ) -> tuple[Float[Tensor, "B T J 3"], Bool[Tensor, "B T J"]]:
     """Mirror chosen windows at the world's y-z plane; left joints become right ones."""
-    opposite = torch.from_numpy(skeleton.mirror).to(joints_world_m.device)
-    flipped_m = joints_world_m[:, :, opposite] * joints_world_m.new_tensor([-1.0, 1.0, 1.0])
+    device, dtype = joints_world_m.device, joints_world_m.dtype
+    opposite = constant(tuple(skeleton.mirror.tolist()), device=device, dtype=torch.long)
+    flip = constant((-1.0, 1.0, 1.0), device=device, dtype=dtype)
+    flipped_m = joints_world_m[:, :, opposite] * flip
     return (
         torch.where(is_mirrored[..., None], flipped_m, joints_world_m),
         torch.where(is_mirrored, is_valid[:, :, opposite], is_valid),

@@ -21,12 +21,13 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mpm_model.errors import refuse
-from mpm_model.learning.counted import counted_uniform
+from mpm_model.learning.counted import SampleIds, box_muller, ids_on, uniform_on
 from mpm_model.learning.masking import LIMBS
+from mpm_model.on_device import constant, send
 from mpm_model.pose.skeleton import Skeleton
 from mpm_model.pose.skeletons import SKELETONS
 
@@ -151,7 +152,7 @@ def detect(
     config: DetectorNoiseConfig,
     seed: int,
     epoch: int,
-    sample_ids: Int[np.ndarray, "B"],
+    sample_ids: SampleIds,
 ) -> tuple[Float[Tensor, "B T J 2"], Float[Tensor, "B T J"], Bool[Tensor, "B T J"]]:
     """What a detector reports of true keypoints: where, how sure in 0..1, and which it does not see.
 
@@ -160,30 +161,37 @@ def detect(
     """
     batch, frames, joints = is_hidden.shape
     device, dtype = keypoints_px.device, keypoints_px.dtype
+    sample_ids = ids_on(device, sample_ids)
 
     def uniform_pair(stream: str, *shape: int) -> tuple[Tensor, Tensor]:
-        drawn = counted_uniform(
-            f"detector/{stream}", seed=seed, epoch=epoch, sample_ids=sample_ids, count=math.prod(shape)
+        drawn = uniform_on(
+            device,
+            f"detector/{stream}",
+            seed=seed,
+            epoch=epoch,
+            sample_ids=sample_ids,
+            count=math.prod(shape),
         )
-        first, second = (torch.from_numpy(half).to(device, dtype) for half in _halves(drawn))
-        return first.view(batch, *shape), second.view(batch, *shape)
+        first, second = (half.to(dtype).view(batch, *shape) for half in _halves(drawn))
+        return first, second
 
     def normal_pairs(stream: str, *shape: int) -> Tensor:
-        return _normal_pairs(*uniform_pair(stream, *shape))
+        return box_muller(*uniform_pair(stream, *shape))
 
     def correlated(white: Tensor, time_s: float) -> Tensor:
-        correlation = math.exp(-1 / (rate_hz * time_s))
-        filtered = ar1_filter(frames, correlation).to(device, dtype) @ white.flatten(2)
-        return filtered.view_as(white)
+        ar1 = ar1_filter(frames, math.exp(-1 / (rate_hz * time_s)), device)
+        return (ar1.to(dtype) @ white.flatten(2)).view_as(white)
 
     size_px = person_size_px(keypoints_px, is_hidden)
     is_swapped = _swapped(uniform_pair("swaps", frames, len(SWAP_GROUPS))[0], skeleton, config, rate_hz)
-    mirror = torch.from_numpy(skeleton.mirror).to(device)
+    mirror = constant(tuple(skeleton.mirror.tolist()), device=device, dtype=torch.long)
     seen_px = torch.where(is_swapped[..., None], keypoints_px[:, :, mirror], keypoints_px)
     is_hidden = torch.where(is_swapped, is_hidden[:, :, mirror], is_hidden)
 
-    joint_error = keypoints_px.new_tensor(
-        [config.joint_error.get(sideless(joint), 1.0) for joint in skeleton.joints]
+    joint_error = constant(
+        tuple(config.joint_error.get(sideless(joint), 1.0) for joint in skeleton.joints),
+        device=device,
+        dtype=dtype,
     )
     quality, unexplained = correlated(normal_pairs("quality", frames, joints), config.quality_time_s).unbind(
         -1
@@ -210,13 +218,14 @@ def detect(
 
     known = config.confidence_truth * quality + math.sqrt(1 - config.confidence_truth**2) * unexplained
     center = math.log(config.median_confidence / (1 - config.median_confidence))
-    doubt = (-center - config.confidence_spread * known).sigmoid()
+    # torch's own sigmoid rounds an element by its place in memory; a sample must not depend on its batch.
+    doubt = 1 / (1 + (center + config.confidence_spread * known).exp())
     confidence = (1 - min(config.scale, 1.0) * doubt).masked_fill(is_hidden, 0.0)
     return seen_px + error * size_px, confidence, is_hidden
 
 
-@lru_cache(maxsize=8)
-def ar1_filter(frames: int, correlation: float) -> Float[Tensor, "T T"]:
+@lru_cache(maxsize=16)
+def ar1_filter(frames: int, correlation: float, device: torch.device) -> Float[Tensor, "T T"]:
     """Turns white noise of unit variance, along T, into AR(1) noise of unit variance.
 
     x_0 = e_0 and x_t = c x_{t-1} + sqrt(1 - c^2) e_t, written out as a lower triangular matrix.
@@ -224,7 +233,7 @@ def ar1_filter(frames: int, correlation: float) -> Float[Tensor, "T T"]:
     lag = np.arange(frames)[:, None] - np.arange(frames)
     powers = np.where(lag >= 0, correlation ** np.maximum(lag, 0), 0.0)
     powers[:, 1:] *= math.sqrt(1 - correlation**2)
-    return torch.from_numpy(powers).float()
+    return send(powers.astype(np.float32), device)
 
 
 def bursts(
@@ -241,7 +250,8 @@ def bursts(
     share of time that is on (Norris, Markov chains, 1997, example 2.1.1). Together they never exceed 1, so
     one uniform number decides a frame: it turns on, turns off, or keeps what was.
     """
-    starts_per_s = torch.as_tensor(starts_per_s, dtype=uniform.dtype, device=uniform.device)
+    if not isinstance(starts_per_s, Tensor):
+        starts_per_s = uniform.new_full((), starts_per_s)
     total_per_s = starts_per_s + 1 / mean_s
     share = starts_per_s / total_per_s
     moves = -torch.expm1(-total_per_s / rate_hz)
@@ -263,25 +273,18 @@ def _swapped(
     is_on = bursts(
         uniform, starts_per_s=config.scale * config.swaps_per_s, mean_s=config.swap_s, rate_hz=rate_hz
     )
-    belongs = uniform.new_tensor(
-        [[joint in group for joint in skeleton.joints] for group in SWAP_GROUPS.values()]
+    belongs = constant(
+        tuple(tuple(joint in group for joint in skeleton.joints) for group in SWAP_GROUPS.values()),
+        device=uniform.device,
+        dtype=uniform.dtype,
     )
     return (is_on.to(uniform.dtype) @ belongs) % 2 == 1
 
 
-def _halves(uniform: Float[np.ndarray, "B N"]) -> tuple[Float[np.ndarray, "B N"], Float[np.ndarray, "B N"]]:
-    """Two independent uniform numbers of 24 bits out of each of 53."""
+def _halves(uniform: Float[Tensor, "B N"]) -> tuple[Float[Tensor, "B N"], Float[Tensor, "B N"]]:
+    """Two independent uniform numbers of 24 bits, float32, out of each of 53."""
     steps = 2.0**_RANDOM_BITS
     scaled = uniform * steps
-    high = np.floor(scaled)
-    low = np.floor((scaled - high) * steps)
-    return (high / steps).astype(np.float32), (low / steps).astype(np.float32)
-
-
-def _normal_pairs(
-    first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"]
-) -> Float[Tensor, "*shape 2"]:
-    """Box and Muller, A note on the generation of random normal deviates, 1958."""
-    radius = (-2 * torch.log1p(-first)).sqrt()
-    angle_rad = 2 * math.pi * second
-    return torch.stack([radius * angle_rad.cos(), radius * angle_rad.sin()], dim=-1)
+    high = scaled.floor()
+    low = (scaled.sub_(high).mul_(steps)).floor_()
+    return high.float().div_(steps), low.float().div_(steps)

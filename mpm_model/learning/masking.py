@@ -6,12 +6,16 @@ and in every frame some joints are replaced by a learnt token. Masks are drawn p
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Int
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from mpm_model.errors import refuse
-from mpm_model.learning.counted import counted_uniform
+from mpm_model.learning.counted import SampleIds, uniform_on
+from mpm_model.on_device import Device, constant
 from mpm_model.pose.skeleton import Skeleton
 
 
@@ -47,16 +51,15 @@ class MaskConfig:
 class Hidden:
     """What one modality of a batch may not show. True is hidden."""
 
-    is_hidden_frame: Bool[np.ndarray, "B T"]
+    is_hidden_frame: Bool[Tensor, "B T"]
     """Frames taken away from the encoder; the same number in every sample."""
-    is_hidden_joint: Bool[np.ndarray, "B T J"]
+    is_hidden_joint: Bool[Tensor, "B T J"]
     """Joints replaced by the token; the same number in every frame."""
 
     @property
-    def is_hidden(self) -> Bool[np.ndarray, "B T J"]:
+    def is_hidden(self) -> Bool[Tensor, "B T J"]:
         """Cells the model cannot see for either reason."""
-        is_hidden: np.ndarray = self.is_hidden_frame[..., None] | self.is_hidden_joint
-        return is_hidden
+        return self.is_hidden_frame[..., None] | self.is_hidden_joint
 
 
 def draw_hidden(
@@ -64,21 +67,32 @@ def draw_hidden(
     *,
     seed: int,
     epoch: int,
-    sample_ids: Int[np.ndarray, "B"],
+    sample_ids: SampleIds,
     frames: int,
     joints: int,
     config: MaskConfig,
+    device: Device = "cpu",
 ) -> Hidden:
     """Draw frames and joints to hide, per sample, counted from (stream, seed, epoch, sample id)."""
-    uniform = counted_uniform(
-        f"mask/{stream}", seed=seed, epoch=epoch, sample_ids=sample_ids, count=frames * (joints + 1)
+    uniform = uniform_on(
+        device,
+        f"mask/{stream}",
+        seed=seed,
+        epoch=epoch,
+        sample_ids=sample_ids,
+        count=frames * (joints + 1),
     )
-    frame_rank = uniform[:, :frames].argsort(axis=-1).argsort(axis=-1)
-    joint_rank = uniform[:, frames:].reshape(-1, frames, joints).argsort(axis=-1).argsort(axis=-1)
+    of_frames, of_joints = uniform[:, :frames], uniform[:, frames:].view(-1, frames, joints)
     return Hidden(
-        is_hidden_frame=frame_rank < config.hidden_frames(frames),
-        is_hidden_joint=joint_rank < config.hidden_joints(joints),
+        is_hidden_frame=_is_among_smallest(of_frames, config.hidden_frames(frames)),
+        is_hidden_joint=_is_among_smallest(of_joints, config.hidden_joints(joints)),
     )
+
+
+def _is_among_smallest(values: Float[Tensor, "*batch N"], count: int) -> Bool[Tensor, "*batch N"]:
+    """True at the `count` smallest values of each row. Uniform numbers of 53 bits do not tie."""
+    smallest = values.topk(count, largest=False, sorted=False).indices
+    return torch.zeros_like(values, dtype=torch.bool).scatter_(-1, smallest, True)
 
 
 LIMBS: Mapping[str, tuple[str, ...]] = {
@@ -109,30 +123,40 @@ def draw_tubes(
     *,
     seed: int,
     epoch: int,
-    sample_ids: Int[np.ndarray, "B"],
+    sample_ids: SampleIds,
     kinds: Sequence[str],
     skeleton: Skeleton,
-) -> Bool[np.ndarray, "B J"]:
+    device: Device = "cpu",
+) -> Bool[Tensor, "B J"]:
     """Joints that are hidden through all frames of a sample, as an occlusion hides them."""
     joints = len(skeleton)
-    uniform = counted_uniform(
-        f"tube/{stream}", seed=seed, epoch=epoch, sample_ids=sample_ids, count=2 + joints
+    uniform = uniform_on(
+        device, f"tube/{stream}", seed=seed, epoch=epoch, sample_ids=sample_ids, count=2 + joints
     )
-    is_root = np.array([parent is None for parent in skeleton.parents])
-    rank = np.where(is_root, np.inf, uniform[:, 2:]).argsort(axis=-1).argsort(axis=-1)
-    which_kind = (uniform[:, 0] * len(kinds)).astype(int)
-    is_hidden = np.zeros((len(sample_ids), joints), dtype=bool)
+    which_kind, which_group = (uniform[:, :1] * len(kinds)).long(), uniform[:, 1]
+    is_root = tuple(parent is None for parent in skeleton.parents)
+    of_joints = uniform[:, 2:].masked_fill(
+        constant(is_root, device=uniform.device, dtype=torch.bool), torch.inf
+    )
+    is_hidden = torch.zeros_like(of_joints, dtype=torch.bool)
     for number, kind in enumerate(kinds):
         groups = TUBES[kind]
         if isinstance(groups, int):
-            of_kind = rank < groups
+            of_kind = _is_among_smallest(of_joints, groups)
         else:
-            is_in_group = np.zeros((len(groups), joints), dtype=bool)
-            for row, group in zip(is_in_group, groups, strict=True):
-                row[skeleton.select(*group)] = True
-            of_kind = is_in_group[(uniform[:, 1] * len(groups)).astype(int)]
-        is_hidden = np.where((which_kind == number)[:, None], of_kind, is_hidden)
+            of_kind = _is_in_groups(groups, skeleton, uniform.device)[(which_group * len(groups)).long()]
+        is_hidden = torch.where(which_kind == number, of_kind, is_hidden)
     return is_hidden
+
+
+@lru_cache(maxsize=32)
+def _is_in_groups(
+    groups: tuple[tuple[str, ...], ...], skeleton: Skeleton, device: torch.device
+) -> Bool[Tensor, "G J"]:
+    is_in_group = np.zeros((len(groups), len(skeleton)), dtype=bool)
+    for row, group in zip(is_in_group, groups, strict=True):
+        row[skeleton.select(*group)] = True
+    return constant(tuple(map(tuple, is_in_group.tolist())), device=device, dtype=torch.bool)
 
 
 def draw_bursts(
@@ -140,15 +164,15 @@ def draw_bursts(
     *,
     seed: int,
     epoch: int,
-    sample_ids: Int[np.ndarray, "B"],
+    sample_ids: SampleIds,
     frames: int,
     longest_share: float,
-) -> Bool[np.ndarray, "B T"]:
+    device: Device = "cpu",
+) -> Bool[Tensor, "B T"]:
     """One stretch of frames a sample, of one frame to `longest_share` of all, anywhere in the window."""
-    uniform = counted_uniform(f"burst/{stream}", seed=seed, epoch=epoch, sample_ids=sample_ids, count=2)
+    uniform = uniform_on(device, f"burst/{stream}", seed=seed, epoch=epoch, sample_ids=sample_ids, count=2)
     longest = max(int(longest_share * frames), 1)
-    length = 1 + (uniform[:, :1] * longest).astype(int)  # (B, 1)
-    start = (uniform[:, 1:] * (frames - length + 1)).astype(int)
-    place = np.arange(frames)
-    is_hidden: np.ndarray = (place >= start) & (place < start + length)
-    return is_hidden
+    length = 1 + (uniform[:, :1] * longest).long()  # (B, 1)
+    start = (uniform[:, 1:] * (frames - length + 1)).long()
+    place = torch.arange(frames, device=uniform.device)
+    return (place >= start) & (place < start + length)

@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mpm_model.errors import refuse
-from mpm_model.learning.counted import counted_uniform
+from mpm_model.learning.counted import SampleIds, uniform_on
+from mpm_model.on_device import send
 from mpm_model.pose.rotation import rotation_about
 from mpm_model.pose.skeleton import Skeleton
 
@@ -68,7 +69,7 @@ def augment_pose(
     config: PoseAugmentConfig,
     seed: int,
     epoch: int,
-    sample_ids: Int[np.ndarray, "B"],
+    sample_ids: SampleIds,
 ) -> Float[Tensor, "B T J 3"]:
     """World joints, z up, of other people who move alike; the lowest joint of the window keeps its height.
 
@@ -79,11 +80,11 @@ def augment_pose(
     and the bones below it change as it does, so that they do not depend on it. Joint limits are not known:
     keep the angles small.
     """
-    tree = _tree(skeleton)
-    drawn = counted_uniform(
-        "pose", seed=seed, epoch=epoch, sample_ids=sample_ids, count=_DRAWS + 4 * len(skeleton)
-    )
-    uniform = torch.from_numpy(drawn).to(joints_world_m.device, joints_world_m.dtype)
+    device, dtype = joints_world_m.device, joints_world_m.dtype
+    tree = _tree(skeleton, device, dtype)
+    uniform = uniform_on(
+        device, "pose", seed=seed, epoch=epoch, sample_ids=sample_ids, count=_DRAWS + 4 * len(skeleton)
+    ).to(dtype)
     is_chosen, size, turn, tilt, tilt_azimuth = uniform[:, :_DRAWS].unbind(-1)
     lengthen, *about = uniform[:, _DRAWS:].chunk(4, dim=-1)
 
@@ -102,14 +103,11 @@ def augment_pose(
     size_ratio = 1 + config.body_size_ratio * _signed(size)
     change = turned * (ratio * size_ratio[:, None])[..., None, None]
 
-    to_bones, to_joints = (
-        torch.from_numpy(matrix).to(joints_world_m) for matrix in (tree.to_bones, tree.to_joints)
-    )
     is_absent = ~is_valid[..., None]
-    bones_m = to_bones @ joints_world_m.masked_fill(is_absent, 0.0)
+    bones_m = tree.to_bones @ joints_world_m.masked_fill(is_absent, 0.0)
     x_m, y_m, z_m = bones_m[..., None].unbind(-2)
     columns = change[:, None].unbind(-1)
-    changed_m = to_joints @ (columns[0] * x_m + columns[1] * y_m + columns[2] * z_m)
+    changed_m = tree.to_joints @ (columns[0] * x_m + columns[1] * y_m + columns[2] * z_m)
     height_m = _lowest_m(joints_world_m, is_absent) - _lowest_m(changed_m, is_absent)
     changed_m[..., 2] += height_m[:, None, None]
     return torch.where((is_chosen < config.probability)[:, None, None, None], changed_m, joints_world_m)
@@ -117,24 +115,24 @@ def augment_pose(
 
 @dataclass(frozen=True)
 class _Tree:
-    """A skeleton as index arrays and matrices."""
+    """A skeleton as index tensors and matrices on a device."""
 
-    roots: Int[np.ndarray, "R"]
+    roots: Int[Tensor, "R"]
     """Joints without a parent."""
-    levels: tuple[tuple[Int[np.ndarray, "N"], Int[np.ndarray, "N"]], ...]
+    levels: tuple[tuple[Int[Tensor, "N"], Int[Tensor, "N"]], ...]
     """Children and their parents, from the roots outward."""
-    turns_with: Int[np.ndarray, "J"]
+    turns_with: Int[Tensor, "J"]
     """The joint whose draw turns the bone: the same for left and right siblings."""
-    lengthens_with: Int[np.ndarray, "J"]
+    lengthens_with: Int[Tensor, "J"]
     """The joint whose draw lengthens the bone: the same for left and right."""
-    to_bones: Float[np.ndarray, "J J"]
+    to_bones: Float[Tensor, "J J"]
     """Joints to vectors from their parent; a root stays itself."""
-    to_joints: Float[np.ndarray, "J J"]
+    to_joints: Float[Tensor, "J J"]
     """The inverse: sums along the way from the root."""
 
 
 @lru_cache(maxsize=8)
-def _tree(skeleton: Skeleton) -> _Tree:
+def _tree(skeleton: Skeleton, device: torch.device, dtype: torch.dtype) -> _Tree:
     number = np.arange(len(skeleton))
     parents = np.array(
         [joint if up is None else skeleton.index(up) for joint, up in enumerate(skeleton.parents)]
@@ -144,19 +142,19 @@ def _tree(skeleton: Skeleton) -> _Tree:
     reached = roots = np.flatnonzero(parents == number)
     while len(reached) < len(number):
         children = np.setdiff1d(number[np.isin(parents, reached)], reached)
-        levels.append((children, parents[children]))
+        levels.append((send(children, device), send(parents[children], device)))
         reached = np.concatenate([reached, children])
     to_bones = np.eye(len(number))
     is_bone = parents != number
     to_bones[number[is_bone], parents[is_bone]] = -1.0
     with_side = np.minimum(number, mirror)
     return _Tree(
-        roots=roots,
+        roots=send(roots, device),
         levels=tuple(levels),
-        turns_with=np.where(parents == parents[mirror], with_side, number),
-        lengthens_with=with_side,
-        to_bones=to_bones,
-        to_joints=np.linalg.inv(to_bones).round(),
+        turns_with=send(np.where(parents == parents[mirror], with_side, number), device),
+        lengthens_with=send(with_side, device),
+        to_bones=send(to_bones, device).to(dtype),
+        to_joints=send(np.linalg.inv(to_bones).round(), device).to(dtype),
     )
 
 

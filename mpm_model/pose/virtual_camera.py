@@ -6,12 +6,14 @@ large, from which side and from which height; the distance and the pitch follow 
 
 import math
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mpm_model.errors import refuse
+from mpm_model.on_device import constant
 from mpm_model.pose.camera import Camera
 from mpm_model.pose.rotation import level_rotation, tilt_rotation
 
@@ -20,6 +22,8 @@ DRAWS_PER_CAMERA = 9
 
 _FITTING_STEPS = 4
 """Rounds in which distance and pitch settle; the height is then off by centimetres at most."""
+_CORNERS = tuple(product((-1.0, 1.0), repeat=3))
+"""Of a box of half size 1."""
 _STEEPEST = 0.8
 """Largest sine of the angle under which a camera may look down or up at the person's middle."""
 
@@ -96,7 +100,7 @@ def draw_cameras(
     level = level_rotation(azimuth * 2 * math.pi)
     middle_m, half_m = _box(joints_world_m, is_valid, level)
 
-    sizes_px = joints_world_m.new_tensor(config.image_sizes_px)
+    sizes_px = constant(config.image_sizes_px, device=joints_world_m.device, dtype=joints_world_m.dtype)
     # A number just below 1 may have become 1 in single precision.
     size_px = sizes_px[(size * len(sizes_px)).long().clamp(max=len(sizes_px) - 1)]
     focal_px = 0.5 * size_px.amax(-1) / (_between(view, *config.field_of_view_rad) / 2).tan()
@@ -171,7 +175,7 @@ def _fit(
     A corner (x, y, z) of the box, turned into the camera and with the middle at `distance * sight`, stays
     within the half share s of the aim a when |x - a z| <= s (distance + z): linear in the distance.
     """
-    signs = torch.cartesian_prod(*[half_m.new_tensor([-1.0, 1.0])] * 3)
+    signs = constant(_CORNERS, device=half_m.device, dtype=half_m.dtype)
     corners_m = signs * half_m[:, None]  # (B, 8, 3)
     aim = sight[:, None, :2]
     # The sight line as the camera would see it before it is rolled.

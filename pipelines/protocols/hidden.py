@@ -33,7 +33,7 @@ def three_random_joints(name: str, camera: int, skeleton: Skeleton) -> Bool[np.n
         sample_ids=view_id(name),
         kinds=("random_3",),
         skeleton=skeleton,
-    )[0]
+    )[0].numpy()
     return is_hidden
 
 

@@ -1,18 +1,80 @@
 """What is hidden: as much as is asked for, each sample its own, tubes by their kind."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
+from devices import DEVICES
 
 from mpm_model.errors import InputError
+from mpm_model.learning.counted import counted_uniform, ids_on
 from mpm_model.learning.masking import TUBES, MaskConfig, draw_bursts, draw_hidden, draw_tubes
+from mpm_model.pose.skeleton import Skeleton
 from mpm_model.pose.skeletons import H36M_17
 
 FRAMES, JOINTS = 243, 17
 
 
-def draw(ids: np.ndarray, *, seed: int = 0, epoch: int = 0, stream: str = "2d"):
-    return draw_hidden(
-        stream, seed=seed, epoch=epoch, sample_ids=ids, frames=FRAMES, joints=JOINTS, config=MaskConfig()
+class Masks(NamedTuple):
+    """`Hidden` as arrays."""
+
+    is_hidden_frame: np.ndarray
+    is_hidden_joint: np.ndarray
+    is_hidden: np.ndarray
+
+
+def draw(
+    ids: np.ndarray,
+    *,
+    seed: int = 0,
+    epoch: int = 0,
+    stream: str = "2d",
+    config: MaskConfig = MaskConfig(),  # noqa: B008
+    device: str = "cpu",
+) -> Masks:
+    hidden = draw_hidden(
+        stream,
+        seed=seed,
+        epoch=epoch,
+        sample_ids=ids_on(device, ids),
+        frames=FRAMES,
+        joints=JOINTS,
+        config=config,
+        device=device,
+    )
+    assert {hidden.is_hidden_frame.device.type, hidden.is_hidden_joint.device.type} == {device}
+    return Masks(
+        hidden.is_hidden_frame.cpu().numpy(),
+        hidden.is_hidden_joint.cpu().numpy(),
+        hidden.is_hidden.cpu().numpy(),
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    "config",
+    [
+        MaskConfig(),
+        MaskConfig(frame_ratio=0.0, joint_ratio=0.0),
+        MaskConfig(frame_ratio=0.996, joint_ratio=0.999),
+    ],
+    ids=["paper", "nothing", "all but one frame"],
+)
+def test_what_ranks_lowest_among_the_counted_numbers_is_hidden_on_every_device(device, config):
+    # The masks that published runs were trained with, by their definition.
+    ids = np.array([0, 5, 2**62, 977])
+    drawn = counted_uniform("mask/2d", seed=3, epoch=9, sample_ids=ids, count=FRAMES * (JOINTS + 1))
+
+    def rank(values: np.ndarray) -> np.ndarray:
+        return values.argsort(-1, kind="stable").argsort(-1)
+
+    masks = draw(ids, seed=3, epoch=9, config=config, device=device)
+    np.testing.assert_array_equal(
+        masks.is_hidden_frame, rank(drawn[:, :FRAMES]) < config.hidden_frames(FRAMES)
+    )
+    np.testing.assert_array_equal(
+        masks.is_hidden_joint,
+        rank(drawn[:, FRAMES:].reshape(4, FRAMES, JOINTS)) < config.hidden_joints(JOINTS),
     )
 
 
@@ -58,8 +120,14 @@ def test_another_seed_epoch_or_modality_gives_other_masks(change):
 IDS = np.arange(400)
 
 
-def tubes(*kinds: str, ids: np.ndarray = IDS, epoch: int = 0, stream: str = "3d") -> np.ndarray:
-    return draw_tubes(stream, seed=0, epoch=epoch, sample_ids=ids, kinds=kinds, skeleton=H36M_17)
+def tubes(
+    *kinds: str, ids: np.ndarray = IDS, epoch: int = 0, stream: str = "3d", device: str = "cpu"
+) -> np.ndarray:
+    return (
+        draw_tubes(stream, seed=0, epoch=epoch, sample_ids=ids, kinds=kinds, skeleton=H36M_17, device=device)
+        .cpu()
+        .numpy()
+    )
 
 
 LIMB_SIDES = {"leg": ("hip", "knee", "ankle"), "arm": ("shoulder", "elbow", "wrist")}
@@ -115,6 +183,30 @@ def test_a_samples_tube_is_the_same_in_any_batch_and_another_in_every_epoch():
         assert (tubes("random_6") != tubes("random_6", **change)).any(1).mean() > 0.9
 
 
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_tubes_and_bursts_of_a_seed_stay_what_they_are_on_every_device(device):
+    # A pin: released runs are repeated with these.
+    names = np.array(H36M_17.joints)
+    hidden = [sorted(names[row]) for row in tubes("limb", "random_3", ids=IDS[:4], device=device)]
+    assert hidden == [
+        ["right_ankle", "right_hip", "right_knee"],
+        ["right_elbow", "right_shoulder", "right_wrist"],
+        ["left_knee", "right_wrist", "thorax"],
+        ["left_ankle", "left_hip", "left_knee"],
+    ]
+    is_hidden = draw_bursts(
+        "x", seed=1, epoch=2, sample_ids=IDS[:4], frames=20, longest_share=0.6, device=device
+    )
+    stretches = [(min(row), max(row)) for row in (each.nonzero()[:, 0].tolist() for each in is_hidden)]
+    assert stretches == [(1, 11), (9, 19), (7, 18), (13, 18)]
+
+
+def test_a_group_of_joints_that_a_skeleton_lacks_is_refused_by_name():
+    headless = Skeleton(name="ball", joints=("pelvis",), parents=(None,))
+    with pytest.raises(KeyError, match="ball has no joint 'left_hip'"):
+        draw_tubes("x", seed=0, epoch=0, sample_ids=IDS, kinds=("limb",), skeleton=headless)
+
+
 def test_ratios_out_of_range_are_refused_together():
     with pytest.raises(InputError, match=r"frame_ratio.*got 1\.0; joint_ratio.*got -0\.1"):
         MaskConfig(frame_ratio=1.0, joint_ratio=-0.1)
@@ -122,7 +214,7 @@ def test_ratios_out_of_range_are_refused_together():
 
 def test_a_burst_is_one_stretch_of_frames_and_no_longer_than_its_share():
     ids = np.arange(500)
-    is_hidden = draw_bursts("x", seed=1, epoch=2, sample_ids=ids, frames=20, longest_share=0.6)
+    is_hidden = draw_bursts("x", seed=1, epoch=2, sample_ids=ids, frames=20, longest_share=0.6).numpy()
     lengths = is_hidden.sum(1)
     assert lengths.min() == 1
     assert lengths.max() == 12
