@@ -2,10 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
+from devices import DEVICES
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mpm_model.learning.counted import counted_normal, counted_uniform, sample_order
+from mpm_model.learning import counted
+from mpm_model.learning.counted import (
+    counted_normal,
+    counted_uniform,
+    ids_on,
+    normal_on,
+    sample_order,
+    uniform_on,
+)
 
 IDS = np.arange(200)
 
@@ -45,6 +55,57 @@ def test_the_numbers_of_a_seed_stay_what_they_are():
     drawn = counted_uniform("masks", seed=0, epoch=0, sample_ids=np.array([0, 1]), count=2)
     pinned = [[0.2181581401961621, 0.2536077800297619], [0.42701410116582494, 0.6601410817191293]]
     np.testing.assert_array_equal(drawn, pinned)
+
+
+def test_a_batch_of_many_numbers_is_made_in_pieces_that_do_not_show():
+    for draw in (counted_uniform, counted_normal):
+        whole = draw("masks", seed=0, epoch=0, sample_ids=IDS, count=5001)
+        for row in (0, 7, 199):
+            alone = draw("masks", seed=0, epoch=0, sample_ids=IDS[row : row + 1], count=5001)
+            np.testing.assert_array_equal(alone[0], whole[row])
+
+
+EXTREME_IDS = np.array([0, 1, 977, 2**62, 2**63 - 1, 2**63, 2**64 - 1], dtype=np.uint64)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("count", [0, 1, 250])
+def test_every_device_makes_the_same_uniform_numbers(device, count):
+    wanted = uniform(seed=5, epoch=-1, ids=EXTREME_IDS, count=count)
+    for ids in (EXTREME_IDS, EXTREME_IDS.astype(np.int64), ids_on(device, EXTREME_IDS)):
+        drawn = uniform_on(device, "masks", seed=5, epoch=-1, sample_ids=ids, count=count)
+        assert (drawn.device.type, drawn.dtype) == (device, torch.float64)
+        np.testing.assert_array_equal(drawn.cpu().numpy(), wanted)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("count", [0, 1, 250, 251])
+def test_every_device_makes_the_same_normal_numbers_but_for_its_own_rounding(device, count):
+    wanted = counted_normal("noise", seed=5, epoch=9, sample_ids=EXTREME_IDS, count=count)
+    drawn = normal_on(device, "noise", seed=5, epoch=9, sample_ids=EXTREME_IDS, count=count)
+    assert (drawn.device.type, drawn.dtype, drawn.shape) == (device, torch.float64, (7, count))
+    np.testing.assert_allclose(drawn.cpu().numpy(), wanted, rtol=1e-12, atol=1e-14)
+
+
+@given(
+    key=st.integers(0, 2**64 - 1),
+    ids=st.lists(st.integers(0, 2**64 - 1), max_size=5),
+    count=st.integers(0, 9),
+)
+def test_what_devices_other_than_the_cpu_compute_is_the_same_bit_for_bit(key, ids, count):
+    ids = np.array(ids, dtype=np.uint64)
+    bits = counted._bits(key, ids, count) >> np.uint64(11)
+    np.testing.assert_array_equal(
+        counted._uniform(key, ids_on("cpu", ids), count).numpy(), bits.astype(np.float64) / 2**53
+    )
+
+
+def test_what_devices_other_than_the_cpu_compute_is_normal():
+    key = counted._stream_key("noise", seed=5, epoch=9)
+    for count in (0, 1, 250, 251):
+        wanted = counted_normal("noise", seed=5, epoch=9, sample_ids=EXTREME_IDS, count=count)
+        drawn = counted._normal(key, ids_on("cpu", EXTREME_IDS), count)
+        np.testing.assert_allclose(drawn.numpy(), wanted, rtol=1e-12, atol=1e-14)
 
 
 def test_numbers_are_uniform():
@@ -122,3 +183,6 @@ def test_every_epoch_and_every_seed_has_its_own_order():
 def test_ids_that_are_no_whole_numbers_are_refused():
     with pytest.raises(TypeError, match="whole numbers, got float64"):
         uniform(ids=np.array([0.5]))
+    for ids in (np.array([0.5]), torch.tensor([0.5], dtype=torch.float64)):
+        with pytest.raises(TypeError, match=r"whole numbers, got (torch\.)?float64"):
+            uniform_on("cpu", "masks", seed=0, epoch=0, sample_ids=ids, count=1)
