@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pipelines import storage
 from pipelines.train_events import EventLog, attempt_of
@@ -87,20 +88,29 @@ class WatchFiles:
             events.add_row(row, now_s=self._begun_s)
         to_step = int(self._earlier_rows[-1]["step"]) if self._earlier_rows else 0
         for name, png in read_pictures(self._out, to_step=to_step).items():
-            kind, step = picture_of(name)
-            events.add_picture(kind, png, step=step, wall_s=self._begun_s)
+            picture = picture_of(name)
+            assert picture is not None  # its name was chosen for that
+            events.add_picture(picture.kind, png, step=picture.step, wall_s=self._begun_s)
         self._earlier_files = [storage.join(folder, name) for name in attempts]
         return events
 
 
-def read_pictures(out: str, *, to_step: int) -> dict[str, bytes]:
-    """The pictures of a run up to a step, by name, ordered; at most `MOST_PICTURES` of each kind."""
+class Picture(NamedTuple):
+    """What the name of a picture's file says."""
+
+    kind: str
+    step: int
+
+
+def read_pictures(out: str, *, to_step: int | None = None) -> dict[str, bytes]:
+    """A run's pictures (to a step), by name, ordered; at most `MOST_PICTURES` of each kind."""
     folder = storage.join(out, PICTURES_FOLDER)
-    names = [name for name in _names(folder) if _PICTURE.fullmatch(name) and picture_of(name)[1] <= to_step]
-    kinds = dict.fromkeys(picture_of(name)[0] for name in names)
-    chosen = [
-        name for kind in kinds for name in spread([each for each in names if picture_of(each)[0] == kind])
-    ]
+    kinds: dict[str, list[str]] = {}
+    for name in _names(folder):
+        picture = picture_of(name)
+        if picture is not None and (to_step is None or picture.step <= to_step):
+            kinds.setdefault(picture.kind, []).append(name)
+    chosen = [name for names in kinds.values() for name in spread(names)]
     return {name: storage.read_bytes(storage.join(folder, name)) for name in chosen}
 
 
@@ -116,12 +126,10 @@ def picture_name(kind: str, step: int) -> str:
     return f"{kind}_{step:09d}.png"
 
 
-def picture_of(name: str) -> tuple[str, int]:
-    """Kind and step of a picture, of its file name."""
+def picture_of(name: str) -> Picture | None:
+    """Kind and step of a picture, of its file name; None if `picture_name` did not give it."""
     match = _PICTURE.fullmatch(name)
-    if match is None:
-        raise ValueError(f"{name} is no name that picture_name gives")
-    return match["kind"], int(match["step"])
+    return None if match is None else Picture(match["kind"], int(match["step"]))
 
 
 def _names(folder: str) -> list[str]:
