@@ -131,6 +131,7 @@ def _client_errors(url: str) -> tuple[type[BaseException], ...]:
 
 
 def _client_fault(error: BaseException) -> str:
+    from aiohttp import ClientPayloadError
     from botocore import exceptions as boto
 
     said = _first_line(error)
@@ -144,6 +145,8 @@ def _client_fault(error: BaseException) -> str:
         return f"not an S3 address ({said}); wanted s3://bucket/path"
     if isinstance(error, boto.NoRegionError):
         return f"no region is known ({said}); set AWS_DEFAULT_REGION"
+    if isinstance(error, ClientPayloadError):
+        return f"{_asked()} keeps breaking off its answers after several tries ({said}); try again later"
     if isinstance(error, boto.HTTPClientError | boto.ConnectionError):
         said = re.sub(r' URL: ".*"', "", said)
         return f"{_asked()} does not answer ({said}); {_GIVE_ENDPOINT}"

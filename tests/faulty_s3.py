@@ -156,7 +156,8 @@ async def _serve(
     if fate == "lost_answer":
         answer = b""
 
-    proxy.done[method, fate or "passed"] += proxy.is_faulty
+    if proxy.is_faulty:
+        proxy.done[method, fate or "passed"] += 1
     if fate == "slow":
         await asyncio.sleep(proxy.faults.delay_s)
     writer.write(answer)
