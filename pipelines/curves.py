@@ -10,9 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatter, MaxNLocator
 
 from mpm_model.errors import InputError
-
-VALIDATION = "validation_"
-"""Begins the name of every figure measured on validation data."""
+from pipelines.train_rows import LIMB, VALIDATION
 
 _COLOURS = ("#1d1f22", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00")
 """Okabe and Ito's, told apart with every common colour blindness; black is for the total."""
@@ -29,8 +27,9 @@ def draw_curves(metrics: Sequence[Mapping[str, float]], *, title: str = "Trainin
 
     A row is one report: `step`, and any of `loss`, `loss_*` (one line each), `validation_*` (points) and
     `rate`; rows need not hold the same names, and other names are not drawn. A validation figure that has a
-    loss's name behind its prefix stands in that loss's panel and colour; those in millimetres (`*_mm`) and
-    the rest have a panel each. InputError if no row holds a step and something to draw.
+    loss's name behind its prefix stands in that loss's panel and colour; the losses of the data sets, the
+    errors of the limbs, those in millimetres (`*_mm`) and the rest have a panel each. InputError if no row
+    holds a step and something to draw.
     """
     series = {name: _series(metrics, name) for name in _names(metrics)}
     losses = [name for name in series if name == "loss" or name.startswith("loss_")]
@@ -38,8 +37,13 @@ def draw_curves(metrics: Sequence[Mapping[str, float]], *, title: str = "Trainin
         name for name in series if name.removeprefix(VALIDATION) in losses and name.startswith(VALIDATION)
     ]
     others = [name for name in series if name.startswith(VALIDATION) and name not in paired]
+    limbs = [name for name in others if name.startswith(f"{VALIDATION}{LIMB}/")]
+    of_datasets = [name for name in others if name.endswith("/loss") and name not in limbs]
+    others = [name for name in others if "/" not in name]
     panels = [
         ("loss", losses, paired),
+        ("data sets, loss", [], of_datasets if len(of_datasets) > 1 else []),  # one alone is drawn above
+        ("limbs, mm", [], limbs),
         ("validation, mm", [], [name for name in others if name.endswith("_mm")]),
         ("validation", [], [name for name in others if not name.endswith("_mm")]),
         ("learning rate", [name for name in series if name == "rate"], []),
@@ -87,7 +91,8 @@ def _draw_panel(ax: Axes, label: str, series: Mapping[str, Series], *, points: S
     has_total = "loss" in bases
     for name, (steps, values) in series.items():
         colour = _COLOURS[(bases.index(name.removeprefix(VALIDATION)) + (not has_total)) % len(_COLOURS)]
-        text = name.removeprefix(VALIDATION).removesuffix("_mm").replace("_", " ")
+        text = name.removeprefix(VALIDATION).removeprefix(f"{LIMB}/").removesuffix("/loss")
+        text = text.removesuffix("_mm").replace("_", " ")
         if name in points:
             text = f"validation {text}" if label == "loss" else text
             ax.plot(

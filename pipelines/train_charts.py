@@ -19,12 +19,13 @@ def charts(series: RunSeries) -> list[dict[str, Any]]:
     unpaired = {name: some for name, some in series.validation.items() if name not in series.loss}
     metric = next((name for name in IN_METRES if name in series.by_dataset), "")
     errors_mm = {name: some.times(MM_PER_M) for name, some in series.by_dataset.get(metric, {}).items()}
+    losses = series.by_dataset.get("total", {})
     speed, schedule = series.speed, series.schedule
     shares = {"waiting for data": speed.get("waiting_share"), "GPU busy": speed.get("gpu_use")}
     shares_percent = {name: some.times(_PERCENT) for name, some in shares.items() if some is not None}
     drawn = [
         _chart("Loss", {**series.loss, **paired}, is_paired=True),
-        _chart("Validation loss by data set", series.by_dataset.get("total", {})),
+        _chart("Validation loss by data set", losses if len(losses) > 1 else {}),  # one is drawn above
         _chart(f"Validation error by data set, {metric}", errors_mm, unit="mm"),
         _chart("Validation error by limb", series.limbs_mm, unit="mm"),
         _chart("Other validation figures", unpaired),

@@ -25,6 +25,16 @@ def test_a_full_run_gives_a_picture_with_four_panels():
     assert png_size(full)[1] > png_size(few)[1]
 
 
+def test_data_sets_and_limbs_have_a_panel_each_whatever_else_is_known_of_them():
+    row = {"step": 1, "loss": 3.0, "validation_loss": 3.0}
+    sets = {f"validation_{name}/loss": 3.0 for name in ("cmu", "ui_prmd")}
+    limbs = {f"validation_limb/{side}_{limb}": 90.0 for side in ("left", "right") for limb in ("arm", "leg")}
+    heights = [png_size(draw_curves([row | more]))[1] for more in ({}, sets, sets | limbs)]
+    assert heights[2] - heights[1] == heights[1] - heights[0] > 0
+    detail = {f"validation_{name}/loss_2d": 1.0 for name in ("cmu", "ui_prmd")}
+    assert draw_curves([row | sets | detail]) == draw_curves([row | sets])
+
+
 @pytest.mark.parametrize(
     "row",
     [
