@@ -57,7 +57,7 @@ def test_what_the_image_copies_is_there_and_not_ignored():
 
 @pytest.mark.parametrize("file", ["ray_cluster.yaml", "infra/image/Dockerfile"])
 def test_the_image_is_named_after_the_version(file):
-    assert f"mpm:{PROJECT['version']}" in (ROOT / file).read_text()
+    assert f"{PROJECT['name']}:{PROJECT['version']}" in (ROOT / file).read_text()
 
 
 def test_ray_up_finds_in_the_image_what_it_asks_of_it():
