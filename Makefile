@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check bench bench-accuracy weights clean
+.PHONY: help setup demo test test-slow test-cluster check bench bench-accuracy weights clean
 
 MOCAP ?= mocap
 
@@ -24,6 +24,10 @@ test: setup check  ## lint, types and every test but the slow ones
 
 test-slow: setup  ## the long tests: full data, kills
 	$(BIN)/python -m pytest -m slow
+
+test-cluster: setup  ## a cluster of three hosts that loses one, for real; as root, some ten minutes
+	$(BIN)/python tests/cluster/netlab.py
+	$(BIN)/python -m pytest tests/cluster -m "slow or not slow"
 
 check: setup  ## lint, format and types
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """A job on a cluster's job server: sent, followed, ended; the one place that speaks to the server."""
 
 import asyncio
+import logging
 import os
 import socket
 import time
@@ -127,6 +128,7 @@ def _client(address: str) -> Any:
     os.environ["RAY_API_SERVER_ADDRESS"] = address
     from ray.job_submission import JobSubmissionClient
 
+    logging.getLogger("ray").setLevel(logging.WARNING)  # uploads and closed connections are no news
     return JobSubmissionClient(address)
 
 

