@@ -88,6 +88,7 @@ class Host:
             )
         ours = os.readlink("/proc/self/ns/net")
         self._wait_for(lambda: os.readlink(f"/proc/{self._pid}/ns/net") != ours)
+        self._unplug()
         # Always the same card, as in a real host: others remember its number.
         card = f"02:00:00:00:00:{self.number:02x}"
         _ip(f"link add {self._link} type veth peer name eth0 address {card} netns {self._pid}")
@@ -98,13 +99,17 @@ class Host:
         """The power fails: its last packets never arrive, and all its processes are gone."""
         if self._process is None:
             return
-        subprocess.run(["ip", "link", "delete", self._link], capture_output=True)
+        self._unplug()
         space = os.readlink(f"/proc/{self._pid}/ns/pid_for_children")
         self._process.kill()
         self._process.wait()
         self._process = None
         while _processes_in(space):
             time.sleep(0.05)
+
+    def _unplug(self) -> None:
+        """Take its cable away, if it has one."""
+        subprocess.run(["ip", "link", "delete", self._link], capture_output=True)
 
     def processes(self) -> list[str]:
         """Command lines of what runs there, but for the SSH server."""
