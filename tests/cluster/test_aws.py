@@ -106,6 +106,7 @@ def test_the_stack_passes_its_linter():
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_the_firewall_lets_in_the_machines_themselves_and_ssh_from_the_owner(aws):
     groups = aws.client("ec2").describe_security_groups(GroupNames=["mpm"])["SecurityGroups"]
     (group,) = groups
@@ -122,6 +123,7 @@ def test_ssh_from_everywhere_is_refused(network):
     assert not re.fullmatch(pattern[1].replace("\\\\", "\\"), network)
 
 
+@pytest.mark.slow
 def test_a_worker_may_use_its_bucket_and_fetch_its_image_and_nothing_else(aws):
     granted = rights(aws, "mpm-worker")
     assert {action.partition(":")[0] for action in granted} == {"s3", "ecr"}
@@ -130,6 +132,7 @@ def test_a_worker_may_use_its_bucket_and_fetch_its_image_and_nothing_else(aws):
     assert buckets == {"arn:aws:s3:::a-bucket", "arn:aws:s3:::a-bucket/*"}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_machines")
 class TestWorkers:
     """Ray's autoscaler on the head is asked for three GPUs; what it then launches."""
