@@ -11,7 +11,7 @@ from mpm_model.errors import InputError
 from pipelines.train_files import News, WatchFiles
 from pipelines.train_metrics import TrainMetrics
 
-FLUSH_EVERY_S = 30.0
+FLUSH_EVERY_S = 60.0
 """Files are written no more often: each is a request, and TensorBoard reads them one by one."""
 
 _log = logging.getLogger(__name__)
@@ -44,12 +44,13 @@ class TrainWatch:
         self._writing: Future[None] | None = None
 
     def report(self, row: Mapping[str, float]) -> None:
-        """Show a row; nothing is written yet. A row may come again with more figures."""
+        """Show a row, and flush. A row may come again with more figures."""
         self._metrics.report(row)
         self._rows.append((time.time(), dict(row)))
+        self.flush()
 
     def validated(self, step: int, pictures: Mapping[str, bytes]) -> None:
-        """Keep the PNGs of a validation, by kind; nothing is written yet."""
+        """Keep the PNGs of a validation, by kind, for the next flush."""
         self._pictures += [(time.time(), step, kind, png) for kind, png in pictures.items()]
 
     def checkpointed(self, *, is_saved: bool) -> None:
@@ -57,7 +58,7 @@ class TrainWatch:
         self._metrics.checkpointed(is_saved=is_saved)
 
     def flush(self) -> None:
-        """Have what is new written, unless it was just done or is still being done. Does not wait."""
+        """Have what is new written, unless that was just done or is still being done. Does not wait."""
         is_recent = time.monotonic() < self._flushed_s + self._flush_every_s
         if not is_recent and (self._writing is None or self._writing.done()):
             self._give(self._files.write)
