@@ -30,6 +30,7 @@ _SMALL_MACHINE = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # by default 15: whatever else runs would have the machine to itself
     "RAY_task_oom_retries": "2",  # the default tries for ever what can never fit
 }
 

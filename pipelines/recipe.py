@@ -23,8 +23,8 @@ from pipelines.run_config import FinetuneConfig, PretrainConfig
 from pipelines.windows_table import Windows
 
 
-def to_corpus(windows: Windows, device: torch.device | str) -> Corpus:
-    """Windows as tensors."""
+def to_corpus(windows: Windows, device: torch.device | str, *, frames: int | None = None) -> Corpus:
+    """Windows as tensors; samples of `frames` are cut from them at random, by default they are whole."""
     names, numbers = np.unique(windows.dataset, return_inverse=True)
     return Corpus(
         joints_world_m=torch.from_numpy(windows.joints_world_m).to(device),
@@ -34,6 +34,7 @@ def to_corpus(windows: Windows, device: torch.device | str) -> Corpus:
         rate_hz=windows.rate_hz,
         dataset=numbers.astype(np.int64),
         dataset_names=tuple(names.tolist()),
+        sample_frames=frames,
     )
 
 
@@ -49,7 +50,7 @@ def objective_of(
             mask=config.mask, loss=config.loss, skeleton=skeleton, seed=config.seed, labelled_ids=labelled_ids
         )
     if config.task == "lifting":
-        return lifting
+        return lifting()
     learn = completion if config.task == "completion" else lifting_and_completion
     return learn(config=config.completion, skeleton=skeleton, seed=config.seed)
 

@@ -15,43 +15,66 @@ from mpm_model.learning.batches import ViewConfig
 from mpm_model.learning.masking import MaskConfig
 from mpm_model.learning.objectives import CompletionConfig, MaskedLossConfig
 from mpm_model.learning.order import MixConfig
-from mpm_model.learning.training import OptimiserConfig
+from mpm_model.learning.training import OptimiserConfig, Precision
 from mpm_model.network.config import PoseTransformerConfig
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScaleConfig:
-    """On how many machines, and how often to look up."""
+    """On how many machines, and how often to look up. No part of what a run is: it may go on at another
+    scale."""
 
     workers: int = 1
-    """Ray Train workers; the global batch is shared among them."""
+    """Ray Train workers; every batch is shared among them."""
+    min_workers: int = 0
+    """The fewest workers to go on with when machines are lost; more join when they come. 0: exactly
+    `workers`."""
     cpus_per_worker: int = 0
-    """Cores of each worker; 0 shares the cores of the smallest machine among the workers."""
+    """Threads of each worker; 0 shares a machine's cores among the workers on it."""
     is_on_gpu: bool = False
     """Whether each worker holds a GPU."""
+    is_compiled: bool = False
+    """Whether torch.compile builds the network anew for the machine; it needs a C++ compiler there."""
+    windows_per_pass: int = 0
+    """Windows that a worker's memory holds at once; larger shares of a batch are added up in passes. 0:
+    all."""
+    hold_gib: float = 8.0
+    """Memory for a worker's share of the data, where `lanes` share it out; what is more is streamed."""
     max_failures: int = 3
-    """How often a lost worker is replaced before the run gives up."""
+    """How often in a row, without a new checkpoint in between, workers may be lost before the run gives
+    up."""
     report_every_steps: int = 20
     """Steps between two lines of progress."""
-    checkpoint_every_epochs: int = 5
-    """Epochs between two validations, each with a checkpoint; the last epoch always has one."""
+    checkpoint_every_steps: int = 200
+    """Steps between two states that a lost run goes on from; they are written beside the training."""
+    validate_every_epochs: int = 5
+    """Epochs between two validations; the last epoch always has one."""
 
     def __post_init__(self) -> None:
         least = {
             "workers": 1,
+            "min_workers": 0,
             "cpus_per_worker": 0,
+            "windows_per_pass": 0,
+            "hold_gib": 0,
             "max_failures": 0,
             "report_every_steps": 1,
-            "checkpoint_every_epochs": 1,
+            "checkpoint_every_steps": 1,
+            "validate_every_epochs": 1,
         }
-        refuse(
-            "scale",
-            [
-                f"{name} must be at least {minimum}, got {getattr(self, name)}"
-                for name, minimum in least.items()
-                if getattr(self, name) < minimum
-            ],
-        )
+        faults = [
+            f"{name} must be at least {minimum}, got {getattr(self, name)}"
+            for name, minimum in least.items()
+            if not getattr(self, name) >= minimum
+        ]
+        if self.min_workers > self.workers:
+            faults.append(f"min_workers is {self.min_workers}, more than workers, {self.workers}")
+        refuse("scale", faults)
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether the number of workers may change."""
+        return 0 < self.min_workers < self.workers
 
 
 class TrainingConfig(BaseModel):
@@ -69,6 +92,12 @@ class TrainingConfig(BaseModel):
     """Cameras, mirror, noise, normalisation."""
     mix: MixConfig = Field(default_factory=MixConfig)
     """How several data sets share an epoch."""
+    lanes: int = Field(default=0, ge=0)
+    """0: every worker holds all windows. Else the windows are dealt into so many lanes, of which each worker
+    serves some, from memory or streaming; for data that is larger than a machine. As many as workers or
+    more."""
+    precision: Precision = "float32"
+    """What the network computes in: float32, or bfloat16 where the GPU is made for it."""
     optimiser: OptimiserConfig = Field(default_factory=OptimiserConfig)
     """Adam and its learning rate."""
     scale: ScaleConfig = Field(default_factory=ScaleConfig)

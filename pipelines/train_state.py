@@ -30,8 +30,7 @@ class StateStore:
 
     Two writers, as the worker of a lost node that lives on and its successor, do not harm each other: names
     differ where contents do, and neither removes what is newer than its own. A state on its way takes at most
-    twice its size in memory: the copy, let go once it is serialised, and the file, of which an upload copies
-    100 MB at a time.
+    twice its size in memory, the copy and the file, and in a bucket's case 0.2 GB for two parts in transit.
     """
 
     last_saved_step: int | None = None
@@ -95,7 +94,7 @@ class StateStore:
         try:
             self._tidy(step)
         except InputError as error:
-            self._note(f"old states were not removed: {error}")
+            self._note(f"old states or leftovers were not removed: {error}")
 
     def _tidy(self, step: int) -> None:
         """Remove old states and leftovers, now that this step is safe. Newer ones are another writer's."""
@@ -107,8 +106,9 @@ class StateStore:
         remove_leftovers(self.url, older_than_s=LEFTOVER_AGE_S)
 
     def _note(self, fault: str) -> None:
-        self.faults.append(fault)
-        _log.warning(fault)
+        if fault not in self.faults:  # a right that is missing is told once
+            self.faults.append(fault)
+            _log.warning(fault)
 
 
 def load_latest(url: str, *, map_location: torch.device | str) -> tuple[int, dict[str, Any]] | None:

@@ -1,226 +1,214 @@
-"""Body of one Ray Train worker: windows in memory, the loop, a checkpoint folder out."""
+"""Body of one Ray Train worker: from the newest state to the finished checkpoint, in step with the others."""
 
-import dataclasses
 import json
-import tempfile
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import numpy as np
+import ray
 import ray.train
 import torch
 from ray.train.torch import get_device, prepare_model
 from torch import nn
-from torch.optim import Optimizer
 
-from mpm_model.checkpoint import Checkpoint, Network, load_checkpoint, save_checkpoint
-from mpm_model.learning.batches import Batch, Corpus, draw_batch
-from mpm_model.learning.objectives import Learner, ask
-from mpm_model.learning.order import samples_at
-from mpm_model.learning.scoring import mean_pose_m, score_by_dataset, scoring_batches
-from mpm_model.learning.training import fit
-from mpm_model.network.masked import MaskedPoseModel
-from pipelines import storage
-from pipelines.recipe import fresh_model, objective_of, to_corpus
-from pipelines.run_config import FinetuneConfig, PretrainConfig
-from pipelines.windows_table import read_all_windows
-
-STATE_FILE = "training_state.pt"
-"""Weights, optimiser and step: what a run needs to go on."""
-METRICS_FILE = "metrics.json"
-"""Every reported row of the run so far."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainJob:
-    """All that a worker needs to know."""
-
-    config: PretrainConfig | FinetuneConfig
-    """How to train."""
-    data: tuple[str, ...]
-    """Windows folders."""
-    out: str
-    """Checkpoint folder to make."""
-    init: str | None
-    """Pre-trained checkpoint that fine-tuning starts from."""
-    threads: int
-    """Cores of this worker."""
-    card: dict[str, Any]
-    """What the checkpoint will say of its making."""
-
-    @property
-    def is_pretraining(self) -> bool:
-        """Whether this is masked pose modelling rather than lifting."""
-        return isinstance(self.config, PretrainConfig)
+from mpm_model.errors import InputError
+from mpm_model.learning.batches import Batch, draw_batch
+from mpm_model.learning.objectives import Learner
+from mpm_model.learning.scoring import score_by_dataset
+from mpm_model.learning.training import Average, fit
+from mpm_model.network.config import PoseTransformerConfig
+from mpm_model.workers import from_first
+from pipelines.recipe import objective_of
+from pipelines.storage import StorageError
+from pipelines.train_board import Stop
+from pipelines.train_feed import Feed
+from pipelines.train_job import TrainJob, build_model, open_feed, publish
+from pipelines.train_picture import draw_reconstruction
+from pipelines.train_state import StateStore, load_latest
+from pipelines.train_watch import TrainWatch, gpu_use
 
 
 def train_worker(settings: dict[str, Any]) -> None:
-    """Train one model to its end, resuming from Ray Train's latest checkpoint if there is one."""
-    job: TrainJob = settings["job"]
-    config = job.config
-    context = ray.train.get_context()
-    rank, workers = context.get_world_rank(), context.get_world_size()
-    torch.set_num_threads(job.threads)
-    device = get_device()
-    # Else gradients of gathers are summed in the order in which threads come; on a GPU some always are.
-    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
+    """Train one model to its end, going on from the newest state if there is one.
 
-    train, validation, rate_hz = load_corpora(job, device)
-    model = build_model(job)
-    objective = objective_of(config, train.skeleton)
-    # Completion leaves the 2D embedding alone.
-    wrapped = prepare_model(
-        Learner(model, objective), parallel_strategy_kwargs={"find_unused_parameters": True}
-    )
-    optimiser = config.optimiser.build(wrapped)
-    start, rows = _resume(model, optimiser)
-    steps_per_epoch = len(train) // config.batch_windows
-    steps = steps_per_epoch * config.epochs
-    leg = steps_per_epoch * config.scale.checkpoint_every_epochs
+    Every worker runs this, each with its share of every batch; the first also writes and tells. What would
+    only happen again is told to the board, which ends the run: a loss that is not finite, an input that is
+    wrong.
+    """
+    board = settings["board"]
+    try:
+        Training(settings["job"], board).run()
+    except FloatingPointError as error:  # which all workers raise together
+        ray.get(board.stop.remote(Stop(str(error), is_of_input=True)))
+    except InputError as error:
+        if not isinstance(error, StorageError):  # which may be over by the next try
+            ray.get(board.stop.remote(Stop(str(error), is_of_input=True)))
+        raise
 
-    def batch_at(step: int) -> tuple[int, Batch]:
-        # Dropout, too, depends on the step alone, so that a resumed run is the run.
-        torch.manual_seed(config.seed + step * workers + rank)
-        epoch, samples = samples_at(
-            step,
-            dataset=train.dataset,
-            mix=config.mix,
-            batch_windows=config.batch_windows,
-            seed=config.seed,
-            rank=rank,
-            world_size=workers,
+
+class Training:
+    """One worker's part of a run."""
+
+    def __init__(self, job: TrainJob, board: Any) -> None:
+        self.job, self.config, self.board = job, job.config, board
+        context = ray.train.get_context()
+        self.rank, self.workers = context.get_world_rank(), context.get_world_size()
+        own_cores = len(os.sched_getaffinity(0)) // context.get_local_world_size()
+        torch.set_num_threads(self.config.scale.cpus_per_worker or max(1, own_cores))
+        device = get_device()
+        # Else gradients of gathers are summed in the order in which threads come; on a GPU some always are.
+        torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
+
+        self.model = build_model(job)
+        sizes = self.model.config
+        assert isinstance(sizes, PoseTransformerConfig)  # of every network that training makes
+        self.feed, self.validation = open_feed(
+            job, device, frames=sizes.frames, rank=self.rank, workers=self.workers
         )
-        return epoch, draw_batch(train, samples, seed=config.seed, epoch=epoch, config=config.view)
+        self.objective = objective_of(self.config, self.feed.skeleton)
+        learner: nn.Module = Learner(self.model, self.objective)
+        if self.config.scale.is_compiled:
+            learner = torch.compile(learner)  # type: ignore[assignment]
+        # Parameters may be unused: completion leaves the 2D embedding alone. This also keeps the buckets in
+        # which gradients are added up as they are; else a run that goes on would round otherwise than one
+        # that is whole.
+        self.learner = prepare_model(learner, parallel_strategy_kwargs={"find_unused_parameters": True})
+        self.optimiser = self.config.optimiser.build(self.learner)
+        decay = self.config.optimiser.average_decay
+        self.average = Average(self.model, decay) if decay else None
+        self.kept = self.model if self.average is None else self.average.model
+        self.store = StateStore(job.state_url)
+        self.step, self.rows = self._take_up()
+        self.steps = self.feed.steps_per_epoch * self.config.epochs
+        self.watch = TrainWatch(job.out, run=job.out, rows=self.rows) if self.rank == 0 else None
+        self.clock = Clock(self.step, self.feed)
 
-    clock = Clock(start)
-
-    def report(step: int, metrics: dict[str, float]) -> None:
-        row = {"step": step, "steps": steps, "epoch": step / steps_per_epoch} | _mean_over_workers(metrics)
-        row["windows_per_s"] = config.batch_windows * clock.steps_per_s(step)
-        rows.append(row)
-        if rank == 0 and not (step == stop and len(validation)):  # that row waits for its validation
-            settings["board"].post.remote(row)
-
-    while start < steps:
-        stop = min((start // leg + 1) * leg, steps)
-        fit(
-            wrapped,
-            batch_at,
-            ask,
-            optimiser=optimiser,
-            rate_at=lambda step: config.optimiser.rate_at(step, steps=steps, steps_per_epoch=steps_per_epoch),
-            steps=range(start, stop),
-            max_grad_norm=config.optimiser.max_grad_norm,
-            report=report,
-            report_every=config.scale.report_every_steps,
-        )
-        start = stop
-        clock.pause()
-        if rank == 0 and len(validation):
-            scores = score_by_dataset(model, validation, objective, seed=config.seed, view=config.view)
-            rows[-1] |= {f"validation_{name}": value for name, value in scores.items()}
-            settings["board"].post.remote(rows[-1])
-        # A barrier: every worker reaches it, and only the first brings a checkpoint.
-        if rank == 0:
-            checkpoint = Checkpoint(
-                model=model,
-                skeleton=train.skeleton,
-                normalisation=config.view.normalisation,
-                rate_hz=rate_hz,
-                card=_card(job, train, rows[-1]) if stop == steps else job.card,
+    def run(self) -> None:
+        """Train to the end; the first worker then publishes what came of it."""
+        while self.step < self.steps:
+            stop = self._next_stop()
+            fit(
+                self.learner,
+                self._batch_at,
+                optimiser=self.optimiser,
+                rate_at=self._rate_at,
+                steps=range(self.step, stop),
+                max_grad_norm=self.config.optimiser.max_grad_norm,
+                report=self._report,
+                report_every=self.config.scale.report_every_steps,
+                seed=self.config.seed,
+                average=self.average,
+                precision=self.config.precision,
+                passes=self.job.passes(self.workers),
             )
-            with _snapshot(checkpoint, optimiser, stop, rows) as folder:
-                ray.train.report(rows[-1], checkpoint=ray.train.Checkpoint.from_directory(folder))
-        else:
-            ray.train.report(rows[-1])
-        clock.go_on()
+            self.step = stop
+            with self.clock.standing_still():
+                if self._is_validated(stop):
+                    self._validate()
+                self._save()
+        if self.watch is not None:
+            self.watch.close()
+            publish(self.job, self.kept, self.feed, rows=self.rows)
+            self.store.close()
+        self.feed.close()
+
+    def _take_up(self) -> tuple[int, list[dict[str, float]]]:
+        """Go on from the newest state; (steps done, rows reported)."""
+        # One worker looks for it, so that all take up the same.
+        found = from_first(load_latest(self.job.state_url, map_location="cpu") if self.rank == 0 else None)
+        if found is None:
+            return 0, []
+        step, state = found
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        rows: list[dict[str, float]] = json.loads(state["rows"])
+        return step, rows
+
+    def _next_stop(self) -> int:
+        """The next step with a validation or a state."""
+        scale = self.config.scale
+        legs = (scale.checkpoint_every_steps, scale.validate_every_epochs * self.feed.steps_per_epoch)
+        return min(self.steps, *((self.step // leg + 1) * leg for leg in legs))
+
+    def _is_validated(self, step: int) -> bool:
+        leg = self.config.scale.validate_every_epochs * self.feed.steps_per_epoch
+        return len(self.validation) > 0 and (step % leg == 0 or step == self.steps)
+
+    def _batch_at(self, step: int) -> tuple[int, Batch]:
+        epoch, corpus, samples = self.feed.take(step)
+        return epoch, draw_batch(corpus, samples, seed=self.config.seed, epoch=epoch, config=self.config.view)
+
+    def _rate_at(self, step: int) -> float:
+        return self.config.optimiser.rate_at(
+            step, steps=self.steps, steps_per_epoch=self.feed.steps_per_epoch
+        )
+
+    def _report(self, step: int, metrics: dict[str, float]) -> None:
+        row = {"step": step, "steps": self.steps, "epoch": step / self.feed.steps_per_epoch}
+        row |= metrics | self.clock.speeds(step, self.config.batch_windows) | {"workers": self.workers}
+        self.rows.append(row)
+        if not self._is_validated(step):  # that row waits for its validation
+            self._tell(row)
+
+    def _tell(self, row: dict[str, float]) -> None:
+        if self.watch is not None:
+            self.watch.report(row)
+            self.board.post.remote(row)
+
+    def _validate(self) -> None:
+        scores = score_by_dataset(
+            self.kept, self.validation, self.objective, seed=self.config.seed, view=self.config.view
+        )
+        self.rows[-1] |= {f"validation_{name}": value for name, value in scores.items()}
+        self._tell(self.rows[-1])
+        if self.watch is not None:
+            poses = draw_reconstruction(self.kept, self.validation, config=self.config)
+            self.watch.validated(self.step, {"poses": poses})
+
+    def _save(self) -> None:
+        """Put aside what the run needs to go on from here; the upload goes on beside the training."""
+        if self.watch is None:
+            return
+        state = {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "rows": json.dumps(self.rows),
+        }
+        before = len(self.store.faults)
+        self.store.save(state, step=self.step)
+        self.watch.checkpointed(is_saved=len(self.store.faults) == before)
+        self.watch.flush()
 
 
 class Clock:
     """Speed of training between reports, without what lies between the legs."""
 
-    def __init__(self, step: int) -> None:
-        self._step = step
-        self._begun_s = self._paused_s = time.monotonic()
+    def __init__(self, step: int, feed: Feed) -> None:
+        self._step, self._feed = step, feed
+        self._begun_s, self._waited_s = time.monotonic(), feed.waited_s
 
-    def steps_per_s(self, step: int) -> float:
-        """Steps in a second since the last call."""
-        now_s = time.monotonic()
-        speed = (step - self._step) / max(now_s - self._begun_s, 1e-9)
-        self._step, self._begun_s = step, now_s
-        return speed
+    def speeds(self, step: int, batch_windows: int) -> dict[str, float]:
+        """Windows in a second since the last call, the share of time spent waiting for them, use of the
+        GPU."""
+        now_s, waited_s = time.monotonic(), self._feed.waited_s
+        seconds = max(now_s - self._begun_s, 1e-9)
+        speeds = {
+            "windows_per_s": batch_windows * (step - self._step) / seconds,
+            "waiting_share": (waited_s - self._waited_s) / seconds,
+            "at_s": time.time(),
+        }
+        self._step, self._begun_s, self._waited_s = step, now_s, waited_s
+        used = gpu_use()
+        return speeds if used is None else speeds | {"gpu_use": used}
 
-    def pause(self) -> None:
-        """Training stands still from here."""
-        self._paused_s = time.monotonic()
-
-    def go_on(self) -> None:
-        """It goes on."""
-        self._begun_s += time.monotonic() - self._paused_s
-
-
-def load_corpora(job: TrainJob, device: torch.device) -> tuple[Corpus, Corpus, float]:
-    """Training and validation windows in the memory of a device, and their rate."""
-    train = read_all_windows(job.data, splits=("train",))
-    validation = read_all_windows(job.data, splits=("validation",))
-    return to_corpus(train, device), to_corpus(validation, device), train.rate_hz
-
-
-def build_model(job: TrainJob) -> Network:
-    """The network a run starts from: fresh weights from the seed, or the pre-trained ones."""
-    if job.init is None:
-        return fresh_model(job.config, None)
-    with storage.fetch_folder(job.init) as folder:
-        pretrained = load_checkpoint(folder, expect_architecture="masked").model
-    assert isinstance(pretrained, MaskedPoseModel)  # load_checkpoint has just said so
-    return fresh_model(job.config, pretrained)
-
-
-def _mean_over_workers(metrics: dict[str, float]) -> dict[str, float]:
-    """Workers hold equal shares of a batch, so the mean of their means is the mean."""
-    if not torch.distributed.is_initialized():
-        return metrics
-    values = torch.tensor([metrics[name] for name in sorted(metrics)], dtype=torch.float64)
-    values = values.to(get_device(), torch.float32 if get_device().type != "cpu" else torch.float64)
-    torch.distributed.all_reduce(values)
-    return dict(zip(sorted(metrics), (values / torch.distributed.get_world_size()).tolist(), strict=True))
-
-
-def _card(job: TrainJob, train: Corpus, last: dict[str, float]) -> dict[str, Any]:
-    """The card of the finished model; a lifting model also keeps the mean pose as its baseline."""
-    card = job.card | {"last": last, "training_windows": len(train)}
-    if not job.is_pretraining:
-        views = scoring_batches(train, seed=job.config.seed, view=job.config.view, batch_windows=256)
-        card["mean_training_pose_rel_m"] = np.round(mean_pose_m(views), 5).tolist()
-    return card
-
-
-def _resume(model: nn.Module, optimiser: Optimizer) -> tuple[int, list[dict[str, float]]]:
-    """Take up the latest checkpoint of this run; (steps done, rows reported)."""
-    checkpoint = ray.train.get_checkpoint()
-    if checkpoint is None:
-        return 0, []
-    with checkpoint.as_directory() as name:
-        folder = Path(name)
-        state = torch.load(folder / STATE_FILE, weights_only=True, map_location=get_device())
-        rows: list[dict[str, float]] = json.loads((folder / METRICS_FILE).read_text())
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"]), rows
-
-
-@contextmanager
-def _snapshot(
-    checkpoint: Checkpoint, optimiser: Optimizer, step: int, rows: list[dict[str, float]]
-) -> Iterator[str]:
-    """A temporary folder with the checkpoint, the state to go on from, and the rows so far."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "checkpoint"
-        save_checkpoint(folder, checkpoint)
-        state = {"step": step, "model": checkpoint.model.state_dict(), "optimiser": optimiser.state_dict()}
-        torch.save(state, folder / STATE_FILE)
-        (folder / METRICS_FILE).write_text(json.dumps(rows))
-        yield str(folder)
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Time in the body does not count."""
+        begun_s = time.monotonic()
+        yield
+        self._begun_s += time.monotonic() - begun_s

@@ -17,7 +17,7 @@ from pipelines.windows_table import read_windows
 pytestmark = pytest.mark.ray
 
 SAMPLE = Path(str(resources.files("pipelines") / "sample"))
-SMALL = ["--set", "epochs=2", "--set", "batch_windows=32", "--set", "scale.checkpoint_every_epochs=1"]
+SMALL = ["--set", "epochs=2", "--set", "batch_windows=32", "--set", "scale.validate_every_epochs=1"]
 TINY = ["--set", "network.width=32", "--set", "network.layers=1", "--set", "network.frame_hidden=32"]
 
 

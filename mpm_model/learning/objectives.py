@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from mpm_model.errors import refuse
 from mpm_model.learning.batches import LONGEST_BURST, Batch, CountedArguments
-from mpm_model.learning.counted import counted_uniform
-from mpm_model.learning.masking import TUBES, Hidden, MaskConfig, draw_bursts, draw_hidden, draw_tubes
+from mpm_model.learning.counted import uniform_on
+from mpm_model.learning.masking import TUBES, MaskConfig, draw_bursts, draw_hidden, draw_tubes
+from mpm_model.on_device import constant
 from mpm_model.pose.skeleton import Skeleton
 
 Errors = dict[str, Float[Tensor, "B T J"]]
@@ -56,7 +57,8 @@ class Objective:
 
     def loss(self, means: Float[Tensor, "*batch errors"]) -> Float[Tensor, "*batch"]:
         """The mean errors, weighed."""
-        loss: Tensor = (means * means.new_tensor(list(self.weights.values()))).sum(-1)
+        weights = constant(tuple(self.weights.values()), device=means.device, dtype=means.dtype)
+        loss: Tensor = (means * weights).sum(-1)
         return loss
 
     def metrics(self, means: Float[Tensor, "errors"]) -> dict[str, Tensor]:
@@ -135,14 +137,6 @@ def joint_error(
     return error
 
 
-def hidden_tensors(hidden: Hidden, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Masks on the batch's device: hidden frames (B, T), hidden joints (B, T, J)."""
-    device = batch.keypoints.device
-    return torch.as_tensor(hidden.is_hidden_frame).to(device), torch.as_tensor(hidden.is_hidden_joint).to(
-        device
-    )
-
-
 def masked_pose_modelling(
     *,
     mask: MaskConfig,
@@ -162,8 +156,8 @@ def masked_pose_modelling(
         weights["lift"] = loss.weight_lift
 
     def errors(model: nn.Module, batch: Batch, epoch: int) -> Errors:
-        def draw(stream: str) -> tuple[Tensor, Tensor]:
-            hidden = draw_hidden(
+        hidden_2d, hidden_3d = (
+            draw_hidden(
                 stream,
                 seed=seed,
                 epoch=epoch,
@@ -171,20 +165,19 @@ def masked_pose_modelling(
                 frames=batch.keypoints.shape[1],
                 joints=len(skeleton),
                 config=mask,
+                device=batch.keypoints.device,
             )
-            return hidden_tensors(hidden, batch)
-
-        is_hidden_frame_2d, is_hidden_joint_2d = draw("2d")
-        is_hidden_frame_3d, is_hidden_joint_3d = draw("3d")
+            for stream in ("2d", "3d")
+        )
         features_2d = model.encode_2d(  # type: ignore[operator]
             batch.keypoints,
-            is_hidden_joint=is_hidden_joint_2d | batch.is_hidden,
-            is_hidden_frame=is_hidden_frame_2d,
+            is_hidden_joint=hidden_2d.is_hidden_joint | batch.is_hidden,
+            is_hidden_frame=hidden_2d.is_hidden_frame,
         )
         features_3d = model.encode_3d(  # type: ignore[operator]
             batch.joints_rel_m,
-            is_hidden_joint=is_hidden_joint_3d | ~batch.is_valid,
-            is_hidden_frame=is_hidden_frame_3d,
+            is_hidden_joint=hidden_3d.is_hidden_joint | ~batch.is_valid,
+            is_hidden_frame=hidden_3d.is_hidden_frame,
         )
         found = {
             "2d": distance(model.decode_2d(features_2d), batch.true_keypoints),  # type: ignore[operator]
@@ -272,12 +265,15 @@ def hidden_in_3d(
     batch: Batch, *, config: CompletionConfig, skeleton: Skeleton, seed: int, epoch: int
 ) -> Bool[Tensor, "B T J"]:
     """Joints that completion may not see: one tube or burst a sample, and what was never captured."""
+    device, frames = batch.is_valid.device, batch.is_valid.shape[1]
     counted: CountedArguments = {"seed": seed, "epoch": epoch, "sample_ids": batch.sample_ids}
-    tubes = draw_tubes("3d", kinds=config.tube_kinds, skeleton=skeleton, **counted)[:, None]
+    is_hidden = draw_tubes("3d", kinds=config.tube_kinds, skeleton=skeleton, device=device, **counted)[
+        :, None
+    ]
     if config.burst_probability:
-        frames = batch.is_valid.shape[1]
-        bursts = draw_bursts("3d", frames=frames, longest_share=LONGEST_BURST, **counted)[..., None]
-        is_root = np.array([parent is None for parent in skeleton.parents])
-        is_burst = counted_uniform("burst or tube", count=1, **counted) < config.burst_probability
-        tubes = np.where(is_burst[..., None], bursts & ~is_root, tubes)
-    return torch.as_tensor(tubes).to(batch.is_valid.device) | ~batch.is_valid
+        bursts = draw_bursts("3d", frames=frames, longest_share=LONGEST_BURST, device=device, **counted)
+        has_parent = tuple(parent is not None for parent in skeleton.parents)
+        is_limb = constant(has_parent, device=device, dtype=torch.bool)
+        is_burst = uniform_on(device, "burst or tube", count=1, **counted) < config.burst_probability
+        is_hidden = torch.where(is_burst[..., None], bursts[..., None] & is_limb, is_hidden)
+    return is_hidden | ~batch.is_valid

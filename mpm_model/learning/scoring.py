@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mpm_model.learning.batches import Batch, Corpus, ViewConfig, draw_batch
 from mpm_model.learning.masking import LIMBS, MaskConfig, draw_hidden
-from mpm_model.learning.objectives import Objective, hidden_tensors
+from mpm_model.learning.objectives import Objective
 from mpm_model.learning.order import Samples
 from mpm_model.pose.metrics import MM_PER_M
 from mpm_model.workers import total, worker_count, worker_rank
@@ -86,7 +86,7 @@ def score_reconstruction(
     model.eval()
     for batch in batches:
         frames, joints = batch.is_hidden.shape[1:]
-        hidden = [
+        hidden_2d, hidden_3d = (
             draw_hidden(
                 stream,
                 seed=seed,
@@ -95,25 +95,25 @@ def score_reconstruction(
                 frames=frames,
                 joints=joints,
                 config=mask,
+                device=batch.keypoints.device,
             )
             for stream in ("2d", "3d")
-        ]
-        (frame_2d, joint_2d), (frame_3d, joint_3d) = (hidden_tensors(each, batch) for each in hidden)
+        )
         reconstruction = model(
             batch.keypoints,
             batch.joints_rel_m,
-            is_hidden_joint_2d=joint_2d | batch.is_hidden,
-            is_hidden_frame_2d=frame_2d,
-            is_hidden_joint_3d=joint_3d | ~batch.is_valid,
-            is_hidden_frame_3d=frame_3d,
+            is_hidden_joint_2d=hidden_2d.is_hidden_joint | batch.is_hidden,
+            is_hidden_frame_2d=hidden_2d.is_hidden_frame,
+            is_hidden_joint_3d=hidden_3d.is_hidden_joint | ~batch.is_valid,
+            is_hidden_frame_3d=hidden_3d.is_hidden_frame,
         )
         score.keypoints.add(
             torch.linalg.vector_norm(reconstruction.keypoints - batch.true_keypoints, dim=-1),
-            (joint_2d | frame_2d[..., None]) & batch.has_image,
+            hidden_2d.is_hidden & batch.has_image,
         )
         score.joints_m.add(
             torch.linalg.vector_norm(reconstruction.joints - batch.joints_rel_m, dim=-1),
-            (joint_3d | frame_3d[..., None]) & batch.is_valid,
+            hidden_3d.is_hidden & batch.is_valid,
         )
     return score
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from mpm_model.workers import of_all, total, worker_count, worker_rank
 
 Precision = Literal["float32", "bfloat16"]
 """What the network computes in; weights, losses and the optimiser are float32 always."""
+Model = TypeVar("Model", bound=nn.Module)
 Report = Callable[[int, dict[str, float]], None]
 """(steps done, metrics averaged since the last report)."""
 
@@ -85,17 +86,17 @@ class OptimiserConfig:
         )
 
 
-class Average:
+class Average(Generic[Model]):
     """A slowly following copy of a network, an exponential moving average of its weights and buffers.
 
     Young runs follow faster: after n steps the copy keeps at most (1 + n) / (10 + n) of itself, so that it
     does not remember the weights that training began with.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: Model, decay: float) -> None:
         self.decay = decay
         self.steps = 0
-        self.model = copy.deepcopy(model).requires_grad_(False).eval()
+        self.model: Model = copy.deepcopy(model).requires_grad_(False).eval()
 
     @torch.no_grad()
     def follow(self, model: nn.Module) -> None:
@@ -142,7 +143,7 @@ def fit(
     report: Report,
     report_every: int,
     seed: int,
-    average: Average | None = None,
+    average: Average[Any] | None = None,
     precision: Precision = "float32",
     passes: int = 1,
 ) -> None:
