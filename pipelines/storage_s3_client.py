@@ -20,7 +20,7 @@ ANSWER_TIMEOUT_S = 60.0
 SLOWEST_BYTES_S = 500_000
 """A body that comes or goes slower than this is taken for dead."""
 PARTS_AT_ONCE = 2
-"""Parts, of 50 MiB, of one multipart upload under way at a time: each is a copy in memory."""
+"""Parts, of 50 MiB, of one multipart upload under way at a time: each takes twice that in memory."""
 
 AnswerT = TypeVar("AnswerT")
 
@@ -29,10 +29,11 @@ class PatientS3FileSystem(s3fs.S3FileSystem):  # type: ignore[misc]
     """An s3fs filesystem for networks and servers that fail now and then.
 
     Passing faults are 500, 503 and their like, silence, and connections cut at any point, also within a body.
-    A server that never answered is absent, which is told soon; one that did is waited for.
+    A server that never answered is absent, which is told soon; one that did is waited for. Files that are
+    opened instead of read in one go do not survive a cut within a body: they raise.
     """
 
-    retries = 1  # its layers repeat each other; here one does
+    retries = 1  # s3fs repeats in layers, each the one below; here `_patiently` does, alone
     _has_answered = False
 
     async def _call_s3(self, method: str, *arguments: Any, **keywords: Any) -> Any:
@@ -42,19 +43,20 @@ class PatientS3FileSystem(s3fs.S3FileSystem):  # type: ignore[misc]
 
     call_s3 = sync_wrapper(_call_s3)
 
-    async def _cat_file(self, path: str, start: Any = None, end: Any = None, **keywords: Any) -> bytes:
-        """The content of an object, never a part of it, by one request: a refused HEAD would have no words.
+    async def _cat_file(self, path: str, start: Any = None, end: Any = None, **_: Any) -> bytes:
+        """The content of an object or a range of it, never less; one request, as a refused HEAD has no words.
 
-        After a cut it is fetched from its start: what is there by then may be another object.
+        After a cut it is fetched from the start: what is there by then may be another object.
         """
+        bucket, key, _version = self.split_path(path)
+        wanted = {"Bucket": bucket, "Key": key}
         if start is not None or end is not None:
-            return bytes(await super()._cat_file(path, start=start, end=end, **keywords))
-        bucket, key, _ = self.split_path(path)
+            wanted["Range"] = await self._process_limits(path, start, end)
         begun_s = asyncio.get_running_loop().time()
         async with asyncio.timeout(_limit_s(0)) as limit:
 
             async def fetch() -> bytes:
-                answer = await self._ask("get_object", Bucket=bucket, Key=key)
+                answer = await self._ask("get_object", **wanted)
                 limit.reschedule(begun_s + _limit_s(answer["ContentLength"]))
                 try:
                     return bytes(await answer["Body"].read())

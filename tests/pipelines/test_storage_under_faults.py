@@ -22,7 +22,7 @@ from pipelines.storage import StorageError
 from pipelines.storage_leftovers import remove_leftovers
 from pipelines.storage_s3_client import PatientS3FileSystem
 
-SHARES = [0.05, 0.3]
+SHARES = [pytest.param(0.05, marks=pytest.mark.slow), 0.3]
 PART_BYTES = 5 * 2**20
 """The least that S3 takes for a part."""
 
@@ -56,6 +56,8 @@ class TestBadDays:
             storage.write_once(name, b"before")
             storage.write_once(name, content_of(name))
             assert storage.read_bytes(name) == content_of(name)
+            filesystem, path = storage.open_filesystem(name)
+            assert filesystem.cat_file(path, start=-50_000, end=70_000) == content_of(name)[50_000:70_000]
             assert storage.exists(name)
             assert storage.file_stamp(name).size_bytes == 100_000
         assert not storage.exists(f"{s3_bucket}/parts/nothing")

@@ -117,7 +117,7 @@ class TestSaving:
             store.wait()
 
     @pytest.mark.slow
-    def test_a_state_on_its_way_takes_twice_its_size_at_most(self, place: str) -> None:
+    def test_a_state_on_its_way_takes_twice_its_size_and_two_parts(self, place: str) -> None:
         def status_mb(name: str) -> float:
             lines = Path("/proc/self/status").read_text().splitlines()
             return next(int(line.split()[1]) / 1000 for line in lines if line.startswith(name))
@@ -133,7 +133,7 @@ class TestSaving:
         store.close()
         extra_mb = status_mb("VmHWM") - before_mb
         print(f"{size_mb} MB of state, {extra_mb:.0f} MB of memory beside it")
-        assert extra_mb < 2.1 * size_mb
+        assert extra_mb < 2.1 * size_mb + ("://" in place) * 4 * 52.4  # a part is sliced off, then sent
 
 
 class TestFailures:
@@ -188,7 +188,7 @@ class TestFailures:
             store.save(state_of(step), step=step)
         store.wait()
         assert store.last_saved_step == 3
-        assert store.faults[0].startswith("old states were not removed: ")
+        assert store.faults[0].startswith("old states or leftovers were not removed: ")
 
 
 class TestLoading:
@@ -323,7 +323,7 @@ class TestBadDays:
         loads = 0
         for step in range(30):
             proxy.faults = Faults.evenly(rng.choice((0.2, 0.5, 0.8)), seed=step)
-            store.save(state_of(step), step=step)
+            store.save(state_of(step, numbers=2_000), step=step)
             if step % 3 == 2:
                 safe = store.last_saved_step  # another may be on its way
                 try:
@@ -332,7 +332,7 @@ class TestBadDays:
                     continue
                 assert found is not None or safe is None
                 if found is not None:
-                    assert same(found[1], state_of(found[0]))
+                    assert same(found[1], state_of(found[0], numbers=2_000))
                     assert found[0] >= (START if safe is None else safe)
                     loads += 1
         store.close()
@@ -345,7 +345,7 @@ class TestBadDays:
         assert found is not None
         assert store.last_saved_step is not None
         assert found[0] >= store.last_saved_step
-        assert same(found[1], state_of(found[0]))
+        assert same(found[1], state_of(found[0], numbers=2_000))
         assert all("\n" not in fault for fault in store.faults)
 
 
