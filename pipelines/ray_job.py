@@ -6,6 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,6 @@ def send(address: str, entrypoint: str, runtime_env: dict[str, Any]) -> str:
     parts = urlsplit(address)
     port = parts.port or _PORTS[parts.scheme]
     place = f"{parts.hostname}:{port}"
-    _show_token()
     from ray.exceptions import AuthenticationError
 
     try:
@@ -68,14 +68,18 @@ def follow(address: str, job: str, *, write: Callable[[str], None]) -> JobEnd:
     Raises:
         ConnectionError: the server has been away for `PATIENCE_S`.
     """
+    from aiohttp import ClientError
+
+    is_lost = (OSError, RuntimeError, ClientError)  # what requests, Ray and aiohttp raise
     log = _Log(write)
     client = _client(address)
     seen_s = time.monotonic()
     while True:
-        try:
+        with suppress(*is_lost):
             asyncio.run(_tail(client, job, log))
+        try:
             info = client.get_job_info(job)
-        except (OSError, RuntimeError) as error:  # what aiohttp, requests and Ray raise on a lost server
+        except is_lost as error:
             if time.monotonic() - seen_s > PATIENCE_S:
                 raise ConnectionError(f"{address}: no answer for {PATIENCE_S:.0f} s ({error})") from error
         else:
@@ -132,8 +136,12 @@ def _client(address: str) -> Any:
     return JobSubmissionClient(address)
 
 
-def _show_token() -> None:
-    """With a token at hand, let Ray show it; Ray reads the variable when it is imported."""
+def shows_token() -> bool:
+    """Whether the server will be shown a token: if one is at hand, unless RAY_AUTH_MODE says otherwise.
+
+    Call it before anything imports Ray, which reads the variable then.
+    """
     is_here = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     if is_here or Path("~/.ray/auth_token").expanduser().is_file():
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+    return os.environ.get("RAY_AUTH_MODE") == "token"

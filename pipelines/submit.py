@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from mpm_model.errors import InputError, refuse
+from pipelines import ray_job
 from pipelines.run_config import FinetuneConfig, PretrainConfig, TrainingConfig, find, load, shipped
 
 STAYS_HERE = {"demo", "submit"}
@@ -99,8 +100,6 @@ def run(
             say(line)
         if config.is_dry_run:
             return 0
-        from pipelines import ray_job
-
         working_directory = {} if folder is None else {"working_dir": str(folder)}
         job = ray_job.send(address, entrypoint, {"env_vars": environment} | working_directory)
     say(f"job {job}")
@@ -237,11 +236,12 @@ def _ray_job_submit(
 ) -> str:
     """The command that does the same, secrets hidden."""
     shown = {name: _HIDDEN if name in KEYS else value for name, value in environment.items()}
+    token = "RAY_AUTH_MODE=token " if ray_job.shows_token() else ""
     options = ["--address", _without_password(address)]
     if folder is not None:
         options += ["--working-dir", str(folder)]
     options += ["--runtime-env-json", json.dumps({"env_vars": shown})]
-    return f"ray job submit {shlex.join(options)} -- {entrypoint}"
+    return f"{token}ray job submit {shlex.join(options)} -- {entrypoint}"
 
 
 def _what_travels(environment: Mapping[str, str], folder: Path | None, *, has_code: bool) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, get_type_hints
 
+import aiohttp
 import pytest
 from command import mpm
 from seaweedfs import use_environment
@@ -66,7 +67,8 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     use_environment(monkeypatch, {})
-    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_MODE"):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -273,6 +275,17 @@ def test_a_dry_run_prints_and_sends_nothing(submit, sent):
     assert not sent.address
 
 
+def test_a_token_at_hand_is_shown_to_the_cluster(submit, sent, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("RAY_AUTH_MODE")
+    assert submit("--address", HEAD, *PRETRAIN)[1].startswith("ray job submit ")
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray/auth_token").write_text("who has this may come in")
+    printed = submit("--address", HEAD, *PRETRAIN)[1]
+    assert printed.startswith("RAY_AUTH_MODE=token ray job submit ")
+    assert "who has this may come in" not in printed
+
+
 @pytest.mark.parametrize(
     ("option", "variables", "expected"),
     [
@@ -334,7 +347,6 @@ def stranger():
 
 def test_where_no_job_server_answers_one_line_says_so(submit, monkeypatch, stranger):
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "")  # restores what `send` sets
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     for address in (stranger, "http://127.0.0.1:1"):
         code, _, said = submit("--address", address, *PRETRAIN)
         assert code == 2
@@ -345,7 +357,11 @@ def test_where_no_job_server_answers_one_line_says_so(submit, monkeypatch, stran
 class Job:
     """A job server's side of one job: how often its log breaks off, and how it ends."""
 
-    def __init__(self, log: list[str], *, breaks_after: list[int], **info: Any) -> None:
+    def __init__(
+        self, log: list[str], *, breaks_after: list[int], breaks_with: Exception | None = None, **info: Any
+    ) -> None:
+        self._breaks_with = breaks_with or RuntimeError("WebSocket connection closed unexpectedly")
+        self.is_away = False
         self._log, self._breaks_after = log, breaks_after
         self._info = SimpleNamespace(**{"driver_exit_code": None, "message": None} | info)
 
@@ -355,9 +371,11 @@ class Job:
             await asyncio.sleep(0)
             yield piece
         if breaks_after is not None:
-            raise RuntimeError("WebSocket connection closed unexpectedly")
+            raise self._breaks_with
 
     def get_job_info(self, job: str) -> Any:
+        if self.is_away:
+            raise ConnectionError("refused")
         is_over = not self._breaks_after
         status = self._info.status if is_over else "RUNNING"
         ends = SimpleNamespace(value=status, is_terminal=lambda: is_over)
@@ -376,9 +394,12 @@ def follow(monkeypatch: pytest.MonkeyPatch):
     return run
 
 
-def test_a_log_that_breaks_off_is_taken_up_where_it_was(follow):
+@pytest.mark.parametrize(
+    "fault", [RuntimeError("closed"), aiohttp.ServerDisconnectedError(), ConnectionResetError()]
+)
+def test_a_log_that_breaks_off_is_taken_up_where_it_was(follow, fault):
     log = ["step 1\nst", "ep 2\n", "step 3\n"]
-    job = Job(log, breaks_after=[1, 0, 2], status="SUCCEEDED", driver_exit_code=0)
+    job = Job(log, breaks_after=[1, 0, 2], breaks_with=fault, status="SUCCEEDED", driver_exit_code=0)
     assert follow(job) == (JobEnd(0, "succeeded"), "".join(log))
 
 
@@ -400,8 +421,10 @@ def test_the_end_of_a_job_says_its_exit_code_or_why_it_has_none(follow, info, en
 
 def test_a_server_that_stays_away_is_not_waited_for_for_ever(follow, monkeypatch):
     monkeypatch.setattr(ray_job, "PATIENCE_S", 0)
+    job = Job([], breaks_after=[0, 0], status="SUCCEEDED")
+    job.is_away = True
     with pytest.raises(ConnectionError, match=re.escape(HEAD)):
-        follow(Job([], breaks_after=[0, 0], status="SUCCEEDED"))
+        follow(job)
 
 
 def test_json_of_the_environment_is_what_ray_reads(submit, sent):
