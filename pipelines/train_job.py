@@ -122,7 +122,7 @@ def publish(
 
     card = job.card | {"last": rows[-1], "training_windows": len(feed)}
     if not job.is_pretraining:
-        card["mean_training_pose_rel_m"] = np.round(_mean_pose_m(job, feed), 5).tolist()
+        card["mean_training_pose_rel_m"] = np.round(mean_training_pose_m(job, feed), 5).tolist()
     checkpoint = Checkpoint(
         model=model,
         skeleton=feed.skeleton,
@@ -141,7 +141,7 @@ def publish(
         storage.publish_folder(folder, job.out, last=CARD_FILE)
 
 
-def _mean_pose_m(job: TrainJob, feed: Feed) -> np.ndarray:
+def mean_training_pose_m(job: TrainJob, feed: Feed) -> np.ndarray:
     """The mean training pose, the baseline of a lifting model."""
     seed, view = job.config.seed, job.config.view
     if isinstance(feed, MemoryFeed):
