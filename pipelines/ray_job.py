@@ -75,8 +75,10 @@ def follow(address: str, job: str, *, write: Callable[[str], None]) -> JobEnd:
     client = _client(address)
     seen_s = time.monotonic()
     while True:
+        is_whole = False
         with suppress(*is_lost):
             asyncio.run(_tail(client, job, log))
+            is_whole = True
         try:
             info = client.get_job_info(job)
         except is_lost as error:
@@ -85,6 +87,10 @@ def follow(address: str, job: str, *, write: Callable[[str], None]) -> JobEnd:
         else:
             seen_s = time.monotonic()
             if info.status.is_terminal():
+                if not is_whole:
+                    with suppress(*is_lost):
+                        log.begin()
+                        log.take(client.get_job_logs(job))
                 return _end(info)
         time.sleep(PAUSE_S)
 

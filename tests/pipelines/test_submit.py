@@ -373,6 +373,9 @@ class Job:
         if breaks_after is not None:
             raise self._breaks_with
 
+    def get_job_logs(self, job: str) -> str:
+        return "".join(self._log)
+
     def get_job_info(self, job: str) -> Any:
         if self.is_away:
             raise ConnectionError("refused")
