@@ -28,6 +28,12 @@ RAY_NAME = "mpm"
 """Name of the run within Ray Train, which keeps nothing of it: states and checkpoint are our own."""
 RESIZE_EVERY_S = 15.0
 """How soon an elastic run takes up a machine that has come."""
+ELASTIC = {
+    # Ray Train decides on resources it does not yet know to be lost, and waits a minute for them by default.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "8",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+}
+"""Settings by which Ray Train goes on within seconds of a loss."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,8 @@ def _fit_on_ray(
     )
     here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
     board = ray.remote(num_cpus=0, label_selector=here)(ProgressBoard).remote(max_failures=scale.max_failures)
+    if scale.is_elastic:
+        os.environ.update({name: os.environ.get(name, value) for name, value in ELASTIC.items()})
     with tempfile.TemporaryDirectory(prefix="mpm-ray-") as scratch:
         trainer = TorchTrainer(
             train_worker,
