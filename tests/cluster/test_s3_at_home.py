@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from seaweedfs import use_environment
 
 from pipelines import storage
-from tests.seaweedfs import use_environment
 
 SERVE = Path(__file__).parents[2] / "infra" / "s3" / "serve.sh"
 PORTS = 8
