@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -56,6 +57,17 @@ class Windows:
         return len(self.ids)
 
 
+class WindowKind(NamedTuple):
+    """What windows must have in common to be trained on together."""
+
+    frames: int
+    """Length of a window."""
+    skeleton: str
+    """Name of the skeleton."""
+    rate_hz: float
+    """Frames per second."""
+
+
 _PER_WINDOW = tuple(field.name for field in fields(Windows) if field.name not in ("rate_hz", "skeleton"))
 
 
@@ -99,49 +111,80 @@ def read_windows(url: str, *, splits: Collection[str] | None = None) -> Windows:
     parts = [_read_part(part, splits=splits) for part in part_urls(url, "windows")]
     found = [windows for windows in parts if windows is not None]
     if not found:
-        raise InputError(
-            f"{url}: wanted windows to train on, found a finished table without one; see its manifest"
-        )
+        refuse_empty(url)
     return concatenate_windows(found, names=[url] * len(found))
 
 
 def read_all_windows(urls: Sequence[str], *, splits: Collection[str] | None = None) -> Windows:
     """The windows of several tables, in order; InputError if their lengths, skeletons or rates differ."""
     windows = concatenate_windows([read_windows(url, splits=splits) for url in urls], names=urls)
-    repeated = len(windows) - len(np.unique(windows.ids))
+    refuse_repeated(windows.ids, urls)
+    return windows
+
+
+def refuse_repeated(ids: Int[np.ndarray, "N"], urls: Sequence[str]) -> None:
+    """InputError if a window stands twice in what was read."""
+    repeated = len(ids) - len(np.unique(ids))
     if repeated:
         raise InputError(
             f"{', '.join(urls)}: {repeated} windows stand there twice; give every recording once"
         )
-    return windows
+
+
+def refuse_empty(url: str) -> NoReturn:
+    """InputError for a table without any row."""
+    raise InputError(
+        f"{url}: wanted windows to train on, found a finished table without one; see its manifest"
+    )
 
 
 def _read_part(url: str, *, splits: Collection[str] | None) -> Windows | None:
     """None if the part has no rows at all, so no rate."""
     table = from_parquet(storage.read_bytes(url), url=url, schema=WINDOWS, skeleton=None)
-    joints = skeleton_of(table).joints
-    if unknown := set(joints) - set(H36M_17.joints):
-        raise InputError(f"{url}: wanted joints of {H36M_17.name}, got {listing(sorted(unknown))}")
-    rates_hz = np.unique(table["rate_hz"].to_numpy())
-    if len(rates_hz) == 0:
+    kind = kind_of(table, table["rate_hz"].to_numpy(), url=url)
+    if kind is None:
         return None
-    if len(rates_hz) > 1:
-        raise InputError(
-            f"{url}: wanted windows of one rate, got {', '.join(f'{rate:g} Hz' for rate in rates_hz)}"
-        )
     if splits is not None:
         table = table.filter(pa.array(np.isin(text_column(table, "split"), list(splits))))
+    joints_world_m, is_valid = joint_columns(table)
     return Windows(
         ids=table["id"].to_numpy(),
-        joints_world_m=_widened(tensor_column(table, "joints_world_m"), joints),
-        is_valid=_widened(tensor_column(table, "is_valid").astype(bool), joints),
+        joints_world_m=joints_world_m,
+        is_valid=is_valid,
         dataset=text_column(table, "dataset"),
         subject=text_column(table, "subject"),
         action=text_column(table, "action"),
         recording=text_column(table, "recording"),
         split=text_column(table, "split"),
         start_frame=table["start_frame"].to_numpy(),
-        rate_hz=float(rates_hz[0]),
+        rate_hz=kind.rate_hz,
+    )
+
+
+def kind_of(table: pa.Table, rates_hz: Float[np.ndarray, "N"], *, url: str) -> WindowKind | None:
+    """What the windows of a table are like, whose rows have these rates; None if there are no rows.
+
+    InputError for joints that Human3.6M-17 lacks and for windows of several rates.
+    """
+    if unknown := set(skeleton_of(table).joints) - set(H36M_17.joints):
+        raise InputError(f"{url}: wanted joints of {H36M_17.name}, got {listing(sorted(unknown))}")
+    rates_hz = np.unique(rates_hz)
+    if len(rates_hz) == 0:
+        return None
+    if len(rates_hz) > 1:
+        raise InputError(
+            f"{url}: wanted windows of one rate, got {', '.join(f'{rate:g} Hz' for rate in rates_hz)}"
+        )
+    frames = table.schema.field("joints_world_m").type.shape[0]
+    return WindowKind(frames=frames, skeleton=H36M_17.name, rate_hz=float(rates_hz[0]))
+
+
+def joint_columns(table: pa.Table) -> tuple[Float[np.ndarray, "N T J 3"], Bool[np.ndarray, "N T J"]]:
+    """Positions and validity of the joints of Human3.6M-17; may be read-only."""
+    joints = skeleton_of(table).joints
+    return (
+        _widened(tensor_column(table, "joints_world_m"), joints),
+        _widened(tensor_column(table, "is_valid").astype(bool), joints),
     )
 
 
@@ -161,19 +204,19 @@ def _widened(
 
 def concatenate_windows(tables: Sequence[Windows], *, names: Sequence[str]) -> Windows:
     """Windows after windows; InputError, with both names, if lengths, skeletons or rates differ."""
-    first, first_name = tables[0], names[0]
-    faults = []
-    for other, name in zip(tables[1:], names[1:], strict=True):
-        pairs = {
-            "frames a window": (first.joints_world_m.shape[1], other.joints_world_m.shape[1]),
-            "skeleton": (first.skeleton.name, other.skeleton.name),
-            "rate in Hz": (first.rate_hz, other.rate_hz),
-        }
-        faults += [
-            f"{what}: {ours} in {first_name}, {theirs} in {name}"
-            for what, (ours, theirs) in pairs.items()
-            if ours != theirs
-        ]
-    refuse("these tables do not go together", faults)
+    kinds = [WindowKind(some.joints_world_m.shape[1], some.skeleton.name, some.rate_hz) for some in tables]
+    refuse_mixture(kinds, names=names)
     columns = {name: np.concatenate([getattr(table, name) for table in tables]) for name in _PER_WINDOW}
-    return Windows(**columns, rate_hz=first.rate_hz, skeleton=first.skeleton)
+    return Windows(**columns, rate_hz=tables[0].rate_hz, skeleton=tables[0].skeleton)
+
+
+def refuse_mixture(kinds: Sequence[WindowKind], *, names: Sequence[str]) -> None:
+    """InputError, with every difference and both names, if windows do not all have the kind of the first."""
+    said = {"frames": "frames a window", "skeleton": "skeleton", "rate_hz": "rate in Hz"}
+    faults = [
+        f"{said[field]}: {ours} in {names[0]}, {theirs} in {name}"
+        for kind, name in zip(kinds, names, strict=True)
+        for field, ours, theirs in zip(WindowKind._fields, kinds[0], kind, strict=True)
+        if ours != theirs
+    ]
+    refuse("these tables do not go together", list(dict.fromkeys(faults)))

@@ -96,16 +96,8 @@ class LaneOrder:
         InputError if the settings do not go together with each other or with the number of windows.
         """
         self.windows = int(windows.sum())
-        faults = [
-            f"{name} must be at least 1, got {value}"
-            for name, value in (("lanes", lanes), ("shuffle_windows", shuffle_windows))
-            if value < 1
-        ]
-        if lanes >= 1 and (batch_windows < 1 or batch_windows % lanes):
-            faults.append(f"batch_windows {batch_windows} is no multiple of lanes ({lanes})")
-        if batch_windows > self.windows:
-            faults.append(f"batch_windows is {batch_windows} but there are {self.windows} windows")
-        refuse("order of windows", faults)
+        settings = {"lanes": lanes, "batch_windows": batch_windows, "shuffle_windows": shuffle_windows}
+        refuse("order of windows", lane_faults(self.windows, **settings))
         self.steps_per_epoch = self.windows // batch_windows
         """Batches in an epoch."""
         self.lane_batch = batch_windows // lanes
@@ -203,6 +195,24 @@ class LaneOrder:
 
     def _shuffled(self, count: int, stream: str, epoch: int) -> Int[np.ndarray, "count"]:
         return sample_order(seed=self._seed, epoch=epoch, samples=count, stream=stream)
+
+
+def lane_faults(
+    windows: int, *, lanes: int, batch_windows: int, shuffle_windows: int, workers: int = 1
+) -> list[str]:
+    """What is wrong with the settings of an order of so many windows, and with so many workers for it."""
+    faults = [
+        f"{name} must be at least 1, got {value}"
+        for name, value in (("lanes", lanes), ("shuffle_windows", shuffle_windows))
+        if value < 1
+    ]
+    if lanes >= 1 and (batch_windows < 1 or batch_windows % lanes):
+        faults.append(f"batch_windows {batch_windows} is no multiple of lanes ({lanes})")
+    if batch_windows > windows:
+        faults.append(f"batch_windows is {batch_windows} but there are {windows} windows")
+    if workers > lanes:
+        faults.append(f"lanes {lanes} are fewer than workers ({workers}), who serve at least one each")
+    return faults
 
 
 def deal(

@@ -41,6 +41,7 @@ def epoch_of(order: LaneOrder, epoch: int = 0) -> list[tuple[int, int, int]]:
     return [sample for step in range(epoch * steps, (epoch + 1) * steps) for sample in batch_at(order, step)]
 
 
+@settings(deadline=None)
 @given(chunks=CHUNKS, lanes=st.integers(1, 9), seed=st.integers(0, 5))
 def test_every_window_is_dealt_once_and_evenly_in_all_and_of_each_data_set(chunks, lanes, seed):
     windows, dataset = map(np.array, zip(*chunks, strict=True))
