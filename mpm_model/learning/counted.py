@@ -106,7 +106,7 @@ def normal_on(
 
 def box_muller(first: Float[Tensor, "*shape"], second: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape 2"]:
     """Two independent normal numbers of every two uniform ones; the paper is named at `counted_normal`."""
-    radius = (-2 * torch.log1p(-first)).sqrt()
+    radius = torch.log1p(-first).mul_(-2).sqrt_()
     angle_rad = 2 * math.pi * second
     return torch.stack([radius * angle_rad.cos(), radius * angle_rad.sin()], dim=-1)
 

@@ -219,7 +219,7 @@ def detect(
     known = config.confidence_truth * quality + math.sqrt(1 - config.confidence_truth**2) * unexplained
     center = math.log(config.median_confidence / (1 - config.median_confidence))
     # torch's own sigmoid rounds an element by its place in memory; a sample must not depend on its batch.
-    doubt = 1 / (1 + (center + config.confidence_spread * known).exp())
+    doubt = (center + config.confidence_spread * known).exp_().add_(1).reciprocal_()
     confidence = (1 - min(config.scale, 1.0) * doubt).masked_fill(is_hidden, 0.0)
     return seen_px + error * size_px, confidence, is_hidden
 
@@ -286,5 +286,5 @@ def _halves(uniform: Float[Tensor, "B N"]) -> tuple[Float[Tensor, "B N"], Float[
     steps = 2.0**_RANDOM_BITS
     scaled = uniform * steps
     high = scaled.floor()
-    low = (scaled.sub_(high).mul_(steps)).floor_()
+    low = scaled.sub_(high).mul_(steps).floor_()
     return high.float().div_(steps), low.float().div_(steps)

@@ -1,4 +1,4 @@
-"""What it costs to draw a batch - cut, pose, camera, noise, masks - beside the training step that it feeds."""
+"""What it costs to draw a batch - cut, pose, camera, noise, masks - beside the training step it feeds."""
 
 import statistics
 import time
