@@ -16,7 +16,7 @@ from mpm_model.errors import refuse
 from mpm_model.learning.batches import LONGEST_BURST, Batch, CountedArguments
 from mpm_model.learning.counted import uniform_on
 from mpm_model.learning.masking import TUBES, MaskConfig, draw_bursts, draw_hidden, draw_tubes
-from mpm_model.on_device import constant
+from mpm_model.on_device import constant, send
 from mpm_model.pose.skeleton import Skeleton
 
 Errors = dict[str, Float[Tensor, "B T J"]]
@@ -200,7 +200,7 @@ def _is_labelled(batch: Batch, labelled_ids: Int[np.ndarray, "L"] | None) -> Boo
     is_labelled = np.ones(len(batch.window_ids), bool)
     if labelled_ids is not None:
         is_labelled = np.isin(batch.window_ids, labelled_ids)
-    return torch.from_numpy(is_labelled).to(batch.is_valid.device)[:, None, None]
+    return send(is_labelled, batch.is_valid.device)[:, None, None]
 
 
 def lifting() -> Objective:

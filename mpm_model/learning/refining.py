@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mpm_model.errors import InputError
 from mpm_model.learning.batches import Corpus, ViewConfig, observe
-from mpm_model.learning.counted import counted_uniform
+from mpm_model.learning.counted import uniform_on
 from mpm_model.learning.detector_noise import detect
 from mpm_model.learning.objectives import joint_error
 from mpm_model.learning.order import Samples
@@ -159,13 +159,12 @@ def draw_refinable(
     epoch, sample id) alone.
     """
     device = corpus.joints_world_m.device
-    rows = torch.from_numpy(samples.indices).to(device)
-    joints_world_m, is_valid = corpus.joints_world_m[rows], corpus.is_valid[rows]
-    ids = corpus.sample_ids[samples.indices] + samples.copies
-    drawn = counted_uniform(
-        "refinement/camera", seed=seed, epoch=epoch, sample_ids=ids, count=DRAWS_PER_CAMERA
+    ids = corpus.ids(samples)
+    joints_world_m, is_valid = corpus.cut(samples, seed=seed, epoch=epoch, sample_ids=ids)
+    drawn = uniform_on(
+        device, "refinement/camera", seed=seed, epoch=epoch, sample_ids=ids, count=DRAWS_PER_CAMERA
     )
-    camera = draw_cameras(torch.from_numpy(drawn).float().to(device), joints_world_m, is_valid, config.camera)
+    camera = draw_cameras(drawn.float(), joints_world_m, is_valid, config.camera)
     keypoints_px, joints_cam_m, is_hidden = observe(joints_world_m, is_valid, camera)
     confidence = torch.ones_like(keypoints_px[..., 0])
     if config.detector.scale:
