@@ -24,7 +24,7 @@ WIDTH_PX = 900
 
 _TURN_RAD = np.radians(60)
 """3D poses are seen from so far beside the camera, where errors of depth show."""
-_LABEL_PX, _HEAD_PX, _GAP_PX = 24, 58, 4
+_LABEL_PX, _TITLE_PX, _LEGEND_PX, _GAP_PX = 24, 26, 32, 4
 _CELL_PX = (WIDTH_PX - _LABEL_PX) / FRAMES
 _REACH_PX, _WORDS_PX = 60, 14
 """How far a pose reaches from the middle of its part of the cell; the words below it."""
@@ -78,18 +78,20 @@ class _Cell:
 def draw_strips(strips: Sequence[Strip], *, skeleton: Skeleton, title: str) -> bytes:
     """A PNG: of each window, each strip as a row of a few frames. Answers outside a cell end at its edge."""
     windows = len(strips[0].truth)
-    height_px = _HEAD_PX + windows * (len(strips) * _CELL_PX + _GAP_PX)
+    title_px = _TITLE_PX if title else 0
+    head_px = title_px + _LEGEND_PX
+    height_px = head_px + windows * (len(strips) * _CELL_PX + _GAP_PX)
     figure = Figure(figsize=(WIDTH_PX / _DPI, height_px / _DPI), dpi=_DPI)
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set(xlim=(0, WIDTH_PX), ylim=(height_px, 0))
     axes.axis("off")
     axes.text(8, 15, title, fontsize=11, fontweight="bold", va="center", color=_GIVEN)
-    _draw_legend(axes)
+    _draw_legend(axes, top_px=title_px)
     cells: list[_Cell] = []
     for window in range(windows):
         for row, strip in enumerate(strips):
-            top_px = _HEAD_PX + window * (len(strips) * _CELL_PX + _GAP_PX) + row * _CELL_PX
+            top_px = head_px + window * (len(strips) * _CELL_PX + _GAP_PX) + row * _CELL_PX
             axes.text(
                 _LABEL_PX / 2, top_px + _CELL_PX / 2, strip.label,
                 rotation=90, ha="center", va="center", fontsize=9, color=_WORDS,
@@ -212,7 +214,7 @@ def _draw_dots(
     )
 
 
-def _draw_legend(axes: Axes) -> None:
+def _draw_legend(axes: Axes, *, top_px: float) -> None:
     handles = [
         Line2D([], [], color=_TRUTH, linewidth=3.4, label="true"),
         Line2D([], [], color=_GIVEN, linestyle="", marker="o", markersize=3.5, label="given"),
@@ -226,7 +228,7 @@ def _draw_legend(axes: Axes) -> None:
     ]  # fmt: skip
     axes.legend(
         handles=handles, ncols=len(handles), loc="upper left", frameon=False, fontsize=8, labelcolor=_WORDS,
-        bbox_to_anchor=(0, 1 - 24 / axes.get_ylim()[0]), handlelength=1.4, columnspacing=1.6,
+        bbox_to_anchor=(0, 1 - top_px / axes.get_ylim()[0]), handlelength=1.4, columnspacing=1.6,
         borderaxespad=0.4,
     )  # fmt: skip
 

@@ -55,7 +55,7 @@ class Echo(nn.Module):
         return Reconstruction(keypoints=keypoints[..., :2] + self.off, joints=joints + self.off)
 
 
-def vermilion_pixels(content, *, below_px=60):
+def vermilion_pixels(content, *, below_px=40):
     with Image.open(io.BytesIO(content)) as image:
         pixels = np.asarray(image.convert("RGB"), dtype=int)
     return int((np.abs(pixels[below_px:] - VERMILION).max(-1) < 30).sum())
