@@ -322,7 +322,7 @@ class TestBadDays:
         rng = random.Random(0)
         loads = 0
         for step in range(30):
-            proxy.faults = Faults.evenly(rng.choice((0.2, 0.5, 0.8)), seed=step)
+            proxy.faults = Faults.evenly(rng.choice((0.2, 0.4, 0.6)), seed=step)
             store.save(state_of(step, numbers=2_000), step=step)
             if step % 3 == 2:
                 safe = store.last_saved_step  # another may be on its way
@@ -338,8 +338,9 @@ class TestBadDays:
         store.close()
         saved = 30 - sum("was not saved" in fault for fault in store.faults)
         print(f"{proxy.count()} faults: {saved} of 30 states saved, {loads} of 10 loads")
-        assert 0 < saved < 30
-        assert 0 < loads < 10
+        assert proxy.count() > 50
+        assert saved > 10
+        assert loads > 3
         proxy.is_faulty = False
         found = load_latest(store.url, map_location="cpu")
         assert found is not None
@@ -349,21 +350,30 @@ class TestBadDays:
         assert all("\n" not in fault for fault in store.faults)
 
 
-@pytest.mark.parametrize("numbers", [20_000, pytest.param(4_000_000, marks=pytest.mark.slow)])
-def test_killed_at_any_moment_the_newest_state_is_whole(place: str, numbers: int) -> None:
-    """A state of the plain run is 0.6 MB, one put; one of the slow run 128 MB, a multipart upload."""
+@pytest.mark.parametrize(
+    ("numbers", "rounds", "longest_s"),
+    [
+        (20_000, 4, 0.1),
+        pytest.param(20_000, 10, 0.1, marks=pytest.mark.slow),
+        pytest.param(4_000_000, 4, 5.0, marks=pytest.mark.slow),
+    ],
+)
+def test_killed_at_any_moment_the_newest_state_is_whole(
+    place: str, numbers: int, rounds: int, longest_s: float
+) -> None:
+    """A state of 20,000 numbers, eight times, is one put; one of 4,000,000 is 128 MB, a multipart upload."""
     context = forkserver()
     env = storage.storage_environment()
-    rng = random.Random(numbers)
+    rng = random.Random(numbers + rounds)
     newest = START
-    for round_ in range(10 if numbers < 100_000 else 4):
+    for round_ in range(rounds):
         reported = context.Value("q", START, lock=False)
         child = context.Process(target=save_for_ever, args=(place, env, reported, numbers))
         child.start()
         while child.is_alive() and reported.value == START:
             time.sleep(0.002)
         assert child.is_alive(), f"round {round_}: it ended before it was killed"
-        time.sleep(rng.uniform(0, 0.1 if numbers < 100_000 else 5))
+        time.sleep(rng.uniform(0, longest_s))
         child.kill()
         child.join()
         found = load_latest(place, map_location="cpu")
