@@ -5,6 +5,7 @@ serves whole lanes, reads only their chunks, a few at a time, and need not ask w
 the order is a pure function of (seed, epoch, lane, place): nothing is replayed to find it.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -64,10 +65,10 @@ class _Plan:
     piece: Int[np.ndarray, "R"]
     copy: Int[np.ndarray, "R"]
     wanted: Int[np.ndarray, "R"]
-    group_at_read: Int[np.ndarray, "G"]
-    """With which entry a group begins."""
-    group_at_place: Int[np.ndarray, "G"]
-    """With which sample of the epoch a group begins."""
+    group_reads: list[int]
+    """With which entry each group begins, and the end."""
+    group_places: list[int]
+    """With which sample of the epoch each group begins, and the end."""
 
 
 class LaneOrder:
@@ -121,27 +122,25 @@ class LaneOrder:
         """Groups that a lane's share of the batch of a step lies in, and its places within each."""
         epoch, within = divmod(step, self.steps_per_epoch)
         start, end = within * self.lane_batch, (within + 1) * self.lane_batch
-        begins = self._plan(lane, epoch).group_at_place
-        first, last = np.searchsorted(begins, [start, end - 1], side="right") - 1
-        ends = np.append(begins[1:], self.steps_per_epoch * self.lane_batch)
+        bounds = self._plan(lane, epoch).group_places
+        first, last = bisect_right(bounds, start) - 1, bisect_left(bounds, end)
         return [
             (
-                GroupKey(lane, epoch, int(number)),
-                slice(int(max(start - begins[number], 0)), int(min(end, ends[number]) - begins[number])),
+                GroupKey(lane, epoch, number),
+                slice(max(start - bounds[number], 0), min(end, bounds[number + 1]) - bounds[number]),
             )
-            for number in range(first, last + 1)
+            for number in range(first, last)
         ]
 
     def following(self, key: GroupKey) -> GroupKey:
         """The group that a lane comes to next."""
-        if key.number + 1 < len(self._plan(key.lane, key.epoch).group_at_place):
+        if key.number + 2 < len(self._plan(key.lane, key.epoch).group_places):
             return key._replace(number=key.number + 1)
         return GroupKey(key.lane, key.epoch + 1, 0)
 
     def _make_group(self, key: GroupKey) -> ChunkSamples:
         plan, pieces = self._plan(key.lane, key.epoch), self.pieces[key.lane]
-        bounds = np.append(plan.group_at_read, len(plan.piece))
-        reads = slice(bounds[key.number], bounds[key.number + 1])
+        reads = slice(*plan.group_reads[key.number : key.number + 2])
         chunks, rows, copies = [], [], []
         for piece, copy, wanted in zip(plan.piece[reads], plan.copy[reads], plan.wanted[reads], strict=True):
             chosen = np.arange(wanted)
@@ -178,8 +177,8 @@ class LaneOrder:
             piece=np.concatenate(piece)[order][is_read],
             copy=np.concatenate(copy)[order][is_read],
             wanted=taken[is_read],
-            group_at_read=begins,
-            group_at_place=places[begins],
+            group_reads=[*begins.tolist(), len(places)],
+            group_places=[*places[begins].tolist(), length],
         )
 
     def _quotas(self, pieces: Pieces) -> list[int]:
