@@ -121,13 +121,6 @@ def slurm(tmp_path: Path) -> Iterator[Slurm]:
     (tmp_path / "munge.key").chmod(0o600)
     path = f"{tmp_path}/submit/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
     env = {"PATH": path, "HOME": str(tmp_path / "home"), "SLURM_CONF": str(config), "OMP_NUM_THREADS": "1"}
-    places = {
-        "key-file": "key",
-        "socket": "socket",
-        "pid-file": "pid",
-        "log-file": "log",
-        "seed-file": "seed",
-    }
     munge = [f"--{name}-file={tmp_path}/munge.{name}" for name in ("key", "pid", "log", "seed")]
     daemons = [
         ["munged", "--foreground", "--force", f"--socket={tmp_path}/munge.socket", *munge],
