@@ -88,7 +88,7 @@ def describe(windows: str, *, bytes_per_frame_stored: float) -> str:
         f"{state_bytes / assumed.bucket_bytes_s:.1f} s to write beside the training",
         "  money: " + ", ".join(f"{what} {usd:,.2f} USD" for what, usd in money.items()),
         f"  what breaks first: launching. The GPUs compute {compute_s / step_s:.0%} of the time; batches "
-        f"{assumed.launch_s / compute_s:.0f} times as large would take as long. Then gradients, then the bucket",
+        f"{assumed.launch_s / compute_s:.0f} times as large would take as long",
         "  assumed: " + ", ".join(f"{each.name} {getattr(assumed, each.name):g}" for each in fields(assumed)),
     ]
     return "\n".join(lines)

@@ -71,8 +71,9 @@ def describe_streaming(folder: str, windows: str) -> str:
             waited.append(waiting)
     return (
         "streaming from S3 on this machine, 27 frames, width 256, 1 thread: "
-        f"{statistics.mean(streamed):,.0f} windows/s, held in memory {statistics.mean(held):,.0f} windows/s, ratio "
-        f"{statistics.mean(streamed) / statistics.mean(held):.2f}, waiting {statistics.mean(waited):.1%}"
+        f"{statistics.mean(streamed):,.0f} windows/s, held in memory {statistics.mean(held):,.0f} windows/s, "
+        f"ratio {statistics.mean(streamed) / statistics.mean(held):.2f}, "
+        f"waiting {statistics.mean(waited):.1%}"
     )
 
 
