@@ -50,6 +50,7 @@ _FOR_INDEX = ("id", "dataset", "split", "rate_hz")
 _FOR_TRAINING = ("id", "dataset", "split", "joints_world_m", "is_valid")
 
 ResultT = TypeVar("ResultT")
+Opener = Callable[[str], pa.NativeFile]
 
 
 class PartFile(NamedTuple):
@@ -122,8 +123,9 @@ def index_chunks(urls: Sequence[str], *, splits: Collection[str] = ("train",)) -
         StorageError: the storage fails again and again.
     """
     sources = [(part, url) for url in urls for part in part_urls(url, "windows")]
+    open_file = _opener()
     with ThreadPoolExecutor(PARTS_AT_ONCE) as pool:
-        reads = [pool.submit(_inspect_part, part, splits) for part, _ in sources]
+        reads = [pool.submit(_inspect_part, part, splits, open_file) for part, _ in sources]
         errors = [error for read in reads if (error := read.exception()) is not None]
         for error in errors:
             if not isinstance(error, InputError) or isinstance(error, storage.StorageError):
@@ -166,11 +168,9 @@ class _PartFacts(NamedTuple):
     ids: Int[np.ndarray, "N"]
 
 
-def _inspect_part(url: str, splits: Collection[str]) -> _PartFacts:
-    filesystem, path = storage.arrow_filesystem(url)
-
+def _inspect_part(url: str, splits: Collection[str], open_file: Opener) -> _PartFacts:
     def read() -> tuple[int, pq.FileMetaData, pa.Schema, pa.Table]:
-        with filesystem.open_input_file(path) as file:
+        with open_file(url) as file:
             parquet = pq.ParquetFile(file, pre_buffer=True)
             schema = parquet.schema_arrow
             has_all = set(_FOR_INDEX) <= set(schema.names)  # if not, the schema is refused below
@@ -212,7 +212,7 @@ class ChunkReader:
     def __init__(self, index: ChunkIndex) -> None:
         self._index = index
         self._given_up = threading.Event()
-        self._filesystem = lru_cache(lambda root: storage.arrow_filesystem(root)[0])
+        self._open_file = _opener()
         self._footers: dict[int, pq.FileMetaData] = {}
 
     def read(self, chunk: int) -> ChunkWindows:
@@ -253,8 +253,7 @@ class ChunkReader:
     @contextmanager
     def _open(self, part: int) -> Iterator[pa.NativeFile]:
         url, size_bytes = self._index.parts[part]
-        root = "/".join(url.split("/")[:3]) if "://" in url else "."
-        with self._filesystem(root).open_input_file(storage.open_filesystem(url)[1]) as file:
+        with self._open_file(url) as file:
             if file.size() != size_bytes:
                 raise InputError(f"{url}: had {size_bytes} bytes when indexed, now {file.size()}; {_STAY}")
             yield file
@@ -265,6 +264,17 @@ _STAY = "files must stay as they are while a run reads them: run again"
 
 class _Damaged(InputError):
     """The content that came is not what was written; it may have been damaged on its way."""
+
+
+def _opener() -> Opener:
+    """Opens files for reading, by one client for each bucket however many files there are."""
+    filesystem_of = lru_cache(lambda root: storage.arrow_filesystem(root)[0])
+
+    def open_file(url: str) -> pa.NativeFile:
+        root = "/".join(url.split("/")[:3]) if "://" in url else "."
+        return filesystem_of(root).open_input_file(storage.open_filesystem(url)[1])
+
+    return open_file
 
 
 def patiently(url: str, read: Callable[[], ResultT], *, given_up: threading.Event | None = None) -> ResultT:
