@@ -21,6 +21,8 @@ def charts(series: RunSeries) -> list[dict[str, Any]]:
     errors_mm = {name: some.times(MM_PER_M) for name, some in series.by_dataset.get(metric, {}).items()}
     losses = series.by_dataset.get("total", {})
     speed, schedule = series.speed, series.schedule
+    workers = _only(schedule, "workers", "workers")
+    workers = {name: some for name, some in workers.items() if len(set(some.values)) > 1}
     shares = {"waiting for data": speed.get("waiting_share"), "GPU busy": speed.get("gpu_use")}
     shares_percent = {name: some.times(_PERCENT) for name, some in shares.items() if some is not None}
     drawn = [
@@ -32,7 +34,7 @@ def charts(series: RunSeries) -> list[dict[str, Any]]:
         _chart("Windows in a second", _only(speed, "windows_per_s", "all workers"), is_from_zero=True),
         _chart("Shares of the time", shares_percent, unit="%", is_from_zero=True),
         _chart("Learning rate", _only(schedule, "learning_rate", "learning rate"), is_from_zero=True),
-        _chart("Workers", _only(schedule, "workers", "workers"), is_from_zero=True, is_stepped=True),
+        _chart("Workers", workers, is_from_zero=True, is_stepped=True),
         _chart("Other figures", series.other),
     ]
     return [chart for chart in drawn if chart["lines"]]
