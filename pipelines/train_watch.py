@@ -50,8 +50,9 @@ class TrainWatch:
         self.flush()
 
     def validated(self, step: int, pictures: Mapping[str, bytes]) -> None:
-        """Keep the PNGs of a validation, by kind, for the next flush."""
+        """Keep the PNGs of a validation, by kind, for the next flush, which then follows at once."""
         self._pictures += [(time.time(), step, kind, png) for kind, png in pictures.items()]
+        self._flushed_s = -float("inf")
 
     def checkpointed(self, *, is_saved: bool) -> None:
         """Count a checkpoint, or one that could not be saved."""

@@ -188,9 +188,14 @@ def test_files_are_written_at_once_then_now_and_then_and_at_the_end(tmp_path):
     for step in (20, 30):
         shown.report(row(step))
         shown.flush()
-    shown.close()
-    assert len(list((tmp_path / "tensorboard").iterdir())) == 2
+    shown.validated(30, {"poses": png()})  # rare, and gone if the worker is lost now
+    flush(shown)
     assert [point.step for point in tensorboard(str(tmp_path)).Scalars("loss/total")] == [10, 20, 30]
+    assert (tmp_path / "pictures" / "poses_000000030.png").exists()
+    shown.report(row(40))
+    shown.close()
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 3
+    assert [point.step for point in tensorboard(str(tmp_path)).Scalars("loss/total")] == [10, 20, 30, 40]
 
 
 def test_a_slow_storage_does_not_hold_the_training_up(tmp_path, monkeypatch):
