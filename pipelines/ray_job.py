@@ -138,7 +138,8 @@ def _client(address: str) -> Any:
     os.environ["RAY_API_SERVER_ADDRESS"] = address
     from ray.job_submission import JobSubmissionClient
 
-    logging.getLogger("ray").setLevel(logging.WARNING)  # uploads and closed connections are no news
+    for name in ("dashboard_sdk", "job.sdk"):  # uploads and closed connections are no news
+        logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.WARNING)
     return JobSubmissionClient(address)
 
 

@@ -30,7 +30,7 @@ RESIZE_EVERY_S = 15.0
 """How soon an elastic run takes up a machine that has come."""
 ELASTIC = {
     # Ray Train decides on resources it does not yet know to be lost, and waits a minute for them by default.
-    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "8",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "4",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
 }
 """Settings by which Ray Train goes on within seconds of a loss."""

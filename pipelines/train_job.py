@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import platform
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,6 +75,15 @@ class TrainJob:
         return -(-share // most) if most else 1
 
 
+def hardware_of(device: torch.device, *, workers: int) -> str:
+    """What a run is trained on, for its card."""
+    if device.type == "cuda":
+        what = torch.cuda.get_device_name(device)
+    else:
+        what = f"{platform.machine()} processor, {torch.get_num_threads()} threads"
+    return f"{workers} x {what}, torch {torch.__version__}"
+
+
 def build_model(job: TrainJob) -> Network:
     """The network a run starts from: fresh weights from the seed, or the pre-trained ones."""
     if job.init is None:
@@ -114,13 +124,14 @@ def publish(
     feed: Feed,
     *,
     rows: Sequence[Mapping[str, float]],
+    hardware: str,
 ) -> None:
     """Put the finished checkpoint, with curves and report, in its place, the card last."""
     from pipelines.curves import draw_curves
     from pipelines.train_files import read_pictures
     from pipelines.train_report import write_report
 
-    card = job.card | {"last": rows[-1], "training_windows": len(feed)}
+    card = job.card | {"hardware": hardware, "last": rows[-1], "training_windows": len(feed)}
     if not job.is_pretraining:
         card["mean_training_pose_rel_m"] = np.round(mean_training_pose_m(job, feed), 5).tolist()
     checkpoint = Checkpoint(

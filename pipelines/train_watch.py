@@ -42,6 +42,7 @@ class TrainWatch:
         self._pictures: list[tuple[float, int, str, bytes]] = []
         self._thread = ThreadPoolExecutor(1, "watch")
         self._writing: Future[None] | None = None
+        self._is_closed = False
 
     def report(self, row: Mapping[str, float]) -> None:
         """Show a row, and flush. A row may come again with more figures."""
@@ -65,10 +66,12 @@ class TrainWatch:
             self._give(self._files.write)
 
     def close(self) -> None:
-        """Write all that is left and wait until it is written, or the storage has failed again."""
-        last = self._give(self._files.finish)
-        self._thread.shutdown()
-        last.result()
+        """Write all that is left and wait until it is written, or the storage has failed again; once."""
+        if not self._is_closed:
+            self._is_closed = True
+            last = self._give(self._files.finish)
+            self._thread.shutdown()
+            last.result()
 
     def _give(self, write: Callable[[News], None]) -> Future[None]:
         """Hand what is new to the thread, after what it was given before."""

@@ -4,7 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import ray
@@ -24,7 +24,7 @@ from pipelines.recipe import objective_of
 from pipelines.storage import StorageError
 from pipelines.train_board import Stop
 from pipelines.train_feed import Feed
-from pipelines.train_job import TrainJob, build_model, open_feed, publish
+from pipelines.train_job import TrainJob, build_model, hardware_of, open_feed, publish
 from pipelines.train_picture import draw_reconstruction
 from pipelines.train_state import StateStore, load_latest
 from pipelines.train_watch import TrainWatch, gpu_use
@@ -39,7 +39,8 @@ def train_worker(settings: dict[str, Any]) -> None:
     """
     board = settings["board"]
     try:
-        Training(settings["job"], board).run()
+        with closing(Training(settings["job"], board)) as training:
+            training.run()
     except FloatingPointError as error:  # which all workers raise together
         ray.get(board.stop.remote(Stop(str(error), is_of_input=True)))
     except InputError as error:
@@ -58,6 +59,7 @@ class Training:
         own_cores = len(os.sched_getaffinity(0)) // context.get_local_world_size()
         torch.set_num_threads(self.config.scale.cpus_per_worker or max(1, own_cores))
         device = get_device()
+        self.hardware = hardware_of(device, workers=self.workers)
         # Else gradients of gathers are summed in the order in which threads come; on a GPU some always are.
         torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
 
@@ -80,6 +82,7 @@ class Training:
         self.average = Average(self.model, decay) if decay else None
         self.kept = self.model if self.average is None else self.average.model
         self.store = StateStore(job.state_url)
+        self.resumes = 0
         self.step, self.rows = self._take_up()
         self.steps = self.feed.steps_per_epoch * self.config.epochs
         self.watch = TrainWatch(job.out, run=job.out, rows=self.rows) if self.rank == 0 else None
@@ -110,9 +113,14 @@ class Training:
                 self._save()
         if self.watch is not None:
             self.watch.close()
-            publish(self.job, self.kept, self.feed, rows=self.rows)
-            self.store.close()
+            publish(self.job, self.kept, self.feed, rows=self.rows, hardware=self.hardware)
+
+    def close(self) -> None:
+        """Write what is still to be written, and end what goes on beside the training."""
         self.feed.close()
+        self.store.close()
+        if self.watch is not None:
+            self.watch.close()
 
     def _take_up(self) -> tuple[int, list[dict[str, float]]]:
         """Go on from the newest state; (steps done, rows reported)."""
@@ -126,6 +134,7 @@ class Training:
         if self.average is not None:
             self.average.load_state_dict(state["average"])
         rows: list[dict[str, float]] = json.loads(state["rows"])
+        self.resumes = 1 + int(rows[-1]["resumes"])
         return step, rows
 
     def _next_stop(self) -> int:
@@ -149,7 +158,8 @@ class Training:
 
     def _report(self, step: int, metrics: dict[str, float]) -> None:
         row = {"step": step, "steps": self.steps, "epoch": step / self.feed.steps_per_epoch}
-        row |= metrics | self.clock.speeds(step, self.config.batch_windows) | {"workers": self.workers}
+        row |= metrics | self.clock.speeds(step, self.config.batch_windows)
+        row |= {"workers": self.workers, "resumes": self.resumes}
         self.rows.append(row)
         if not self._is_validated(step):  # that row waits for its validation
             self._tell(row)
