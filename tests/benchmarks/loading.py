@@ -17,7 +17,7 @@ from mpm_model.learning.order import MixConfig
 from pipelines import prepare, storage
 from pipelines.schema import TableMetadata, tensor_column, to_parquet
 from pipelines.window_index import ChunkIndex, index_chunks
-from pipelines.window_stream import WindowStream
+from pipelines.window_stream import READERS, WindowStream
 from pipelines.windows_table import Windows, read_windows, windows_to_table
 from tests.seaweedfs import run_seaweedfs
 
@@ -32,12 +32,11 @@ ROUNDS = 3
 def describe(folder: str) -> str:
     """Windows per second from each place. Loader and bare loop take turns: machines change their speed."""
     parts = _make_parts(folder)
-    cores = len(os.sched_getaffinity(0))
-    lines = [_compare("a disk", _put(parts, f"{folder}/parts"), readers=cores)]
+    lines = [_compare("a disk", _put(parts, f"{folder}/parts"), readers=READERS)]
     with run_seaweedfs() as server, mock.patch.dict(os.environ, server.env):
         filesystem, bucket = storage.open_filesystem("s3://loading")
         filesystem.mkdir(bucket)
-        lines.append(_compare("S3 on this machine", _put(parts, "s3://loading"), readers=cores))
+        lines.append(_compare("S3 on this machine", _put(parts, "s3://loading"), readers=READERS))
     return "\n".join(lines)
 
 
@@ -51,7 +50,8 @@ def _compare(place: str, urls: Sequence[str], *, readers: int) -> str:
     size_bytes = sum(part.size_bytes for part in index.parts) / len(index)
     return (
         f"loading from {place}, {FRAMES} frames, {index.window_bytes / 1e3:.1f} kB a window, "
-        f"{size_bytes / 1e3:.1f} kB packed, {readers} threads: bare pyarrow {statistics.median(bare):,.0f} "
+        f"{size_bytes / 1e3:.1f} kB packed, {readers} threads on "
+        f"{len(os.sched_getaffinity(0))} cores: bare pyarrow {statistics.median(bare):,.0f} "
         f"windows/s, streamed and shuffled {statistics.median(streamed):,.0f} windows/s, "
         f"ratio {statistics.median(ratios):.2f} (turns {', '.join(f'{ratio:.2f}' for ratio in ratios)})"
     )
