@@ -8,7 +8,6 @@ from made_up_windows import two_corpora, write_parts
 from mpm_model.learning.batches import draw_batch
 from mpm_model.learning.fingerprint import sample_digests
 from mpm_model.learning.masking import draw_hidden
-from mpm_model.learning.order import MixConfig
 from pipelines.run_config import PretrainConfig, load
 from pipelines.train_checks import check_inputs
 from pipelines.train_job import TrainJob, WindowIndex, open_feed
