@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from made_up_windows import two_corpora, write_parts
+from windows_parts import two_corpora, write_parts
 
 from mpm_model.learning.batches import draw_batch
 from mpm_model.learning.fingerprint import sample_digests

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from faulty_s3 import Faults, run_faulty_proxy
-from made_up_windows import make_up_windows, to_part, two_corpora, write_parts
 from seaweedfs import use_environment
+from windows_parts import make_up_windows, to_part, two_corpora, write_parts
 
 from mpm_model.errors import InputError
 from mpm_model.pose.skeletons import H36M_16, H36M_17

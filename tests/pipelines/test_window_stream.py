@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from faulty_s3 import Faults, run_faulty_proxy
-from made_up_windows import make_up_windows, two_corpora, write_parts
 from seaweedfs import use_environment
+from windows_parts import make_up_windows, two_corpora, write_parts
 
 from mpm_model.errors import InputError
 from mpm_model.learning.batches import Corpus, ViewConfig, draw_batch
