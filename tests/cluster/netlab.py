@@ -24,6 +24,7 @@ HOME = Path(pwd.getpwuid(0).pw_dir)
 FOLDER = Path(tempfile.gettempdir(), "mpm-netlab")
 """Keys, and the disks of the hosts."""
 BRIDGE = "mpm-netlab"
+"""Also how the names of its cables begin."""
 NETWORK = "198.18.0"
 """Set aside for benchmarks (RFC 2544): it hides no network that is there."""
 GATEWAY = f"{NETWORK}.1"
@@ -72,7 +73,7 @@ class Host:
     @property
     def _link(self) -> str:
         """Its cable, at the bridge's end."""
-        return f"mpm-{self.name}"
+        return f"{BRIDGE}{self.number}"
 
     def start(self) -> None:
         """Power on; returns when its SSH server answers."""
@@ -88,7 +89,7 @@ class Host:
             )
         ours = os.readlink("/proc/self/ns/net")
         self._wait_for(lambda: os.readlink(f"/proc/{self._pid}/ns/net") != ours)
-        self._unplug()
+        _unplug(self._link)
         # Always the same card, as in a real host: others remember its number.
         card = f"02:00:00:00:00:{self.number:02x}"
         _ip(f"link add {self._link} type veth peer name eth0 address {card} netns {self._pid}")
@@ -99,17 +100,13 @@ class Host:
         """The power fails: its last packets never arrive, and all its processes are gone."""
         if self._process is None:
             return
-        self._unplug()
+        _unplug(self._link)
         space = os.readlink(f"/proc/{self._pid}/ns/pid_for_children")
         self._process.kill()
         self._process.wait()
         self._process = None
         while _processes_in(space):
             time.sleep(0.05)
-
-    def _unplug(self) -> None:
-        """Take its cable away, if it has one."""
-        subprocess.run(["ip", "link", "delete", self._link], capture_output=True)
 
     def processes(self) -> list[str]:
         """Command lines of what runs there, but for the SSH server."""
@@ -198,9 +195,15 @@ def _run_hosts(number: int) -> Iterator[list[Host]]:
 
 
 def _clear() -> None:
-    """Hosts end with the process that made them, and their cables with them; bridge and disks stay."""
-    subprocess.run(["ip", "link", "delete", BRIDGE], capture_output=True)
+    """Hosts end with the process that made them; disks stay, and cables until the last connection ends."""
+    for link in Path("/sys/class/net").glob(f"{BRIDGE}*"):
+        _unplug(link.name)
     shutil.rmtree(FOLDER, ignore_errors=True)
+
+
+def _unplug(link: str) -> None:
+    """Take a cable or the bridge away, if it is there."""
+    subprocess.run(["ip", "link", "delete", link], capture_output=True)
 
 
 def _unshare() -> list[str]:
