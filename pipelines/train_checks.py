@@ -6,7 +6,7 @@ from typing import Any
 
 from mpm_model.checkpoint import load_checkpoint
 from mpm_model.errors import InputError, refuse
-from mpm_model.learning.lanes import LaneOrder
+from mpm_model.learning.lanes import lane_faults
 from mpm_model.network.config import PoseTransformerConfig, strides
 from pipelines import storage
 from pipelines.run_config import FinetuneConfig, PretrainConfig, ScaleConfig
@@ -103,19 +103,15 @@ def check_inputs(
             faults.append(
                 f"{init} was trained at {checkpoint.rate_hz} Hz, the windows have {windows.kind.rate_hz} Hz"
             )
-    if 0 < config.lanes < config.scale.workers:
-        faults.append(f"lanes is {config.lanes}, fewer than scale.workers, {config.scale.workers}")
-    refuse(f"configuration and data ({', '.join(data)})", faults)
     if config.lanes:
-        LaneOrder(  # refuses what cannot be shared out
-            windows.windows,
-            windows.dataset,
+        faults += lane_faults(
+            len(windows),
             lanes=config.lanes,
             batch_windows=config.batch_windows,
             shuffle_windows=SHUFFLE_WINDOWS,
-            mix=config.mix,
-            seed=config.seed,
+            workers=config.scale.workers,
         )
+    refuse(f"configuration and data ({', '.join(data)})", faults)
     if isinstance(config, FinetuneConfig) and config.task == "lifting":
         strides(network.frames)  # not every length can be lifted: say so before Ray starts
     return index

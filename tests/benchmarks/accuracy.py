@@ -20,6 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 
 from mpm_model.errors import InputError
@@ -290,6 +291,7 @@ def main() -> None:
         )
     except InputError as error:
         parser.error(str(error))
+    ray.shutdown()  # preparing is over, and its idle processes take a part of both cores
     jobs = [
         Job(configuration, seed, given.size, data.train, data.test, given.out)
         for seed in SEEDS
