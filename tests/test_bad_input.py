@@ -212,10 +212,10 @@ def test_windows_of_another_length_or_rate_are_refused_before_any_work(refused, 
         "--out",
         tmp_path / "out",
         "--set",
-        "scale.workers=3",
+        "lanes=3",
     )
     assert "network.frames is 81 but the windows have 27" in message
-    assert "no multiple of 3" in message
+    assert "no multiple of lanes (3)" in message
 
 
 @pytest.mark.ray

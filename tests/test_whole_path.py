@@ -106,6 +106,7 @@ def check_the_folders(disk: Path) -> None:
     for name in ("pretrained", "lifter"):
         assert {path.name for path in (disk / name).iterdir() if path.is_file()} == {
             "model.safetensors", "config.json", "card.json", "metrics.json", "curves.png", "run.json",
+            "report.html",
         }  # fmt: skip
     card = json.loads((disk / "lifter" / "card.json").read_text())
     assert np.shape(card["mean_training_pose_rel_m"]) == (17, 3)
