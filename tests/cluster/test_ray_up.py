@@ -116,9 +116,9 @@ def cluster_file(hosts: list[Host]) -> Path:
     cluster["provider"] |= {"head_ip": head.address, "worker_ips": [worker.address for worker in workers]}
     cluster["auth"] = {"ssh_user": "root", "ssh_private_key": str(FOLDER / "key")}
     commands = cluster["worker_start_ray_commands"]
-    cluster["worker_start_ray_commands"] = [
-        command.replace("ray start", "ray start --num-cpus=1") for command in commands
-    ]
+    # Workers yield to whatever else runs, and here the hosts' processor is this machine's.
+    as_here = "RAY_worker_niceness=0 ray start --num-cpus=1"
+    cluster["worker_start_ray_commands"] = [command.replace("ray start", as_here) for command in commands]
     assert cluster["worker_start_ray_commands"] != commands
     file = FOLDER / "cluster.yaml"
     file.write_text(yaml.safe_dump(cluster))
