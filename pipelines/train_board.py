@@ -1,11 +1,20 @@
 """What the workers tell the driver, and when a run that fails again and again is given up."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import ray
+import ray.exceptions
 from ray.train import UserCallback
+
+
+COORDINATOR = "AutoscalingCoordinator"
+"""Ray's actor, and its namespace, that knows which resources an elastic run may count on."""
+COORDINATOR_TIMEOUT_S = 5.0
+
+_log = logging.getLogger(__name__)
 
 
 class TrainingStoppedError(Exception):
@@ -76,3 +85,19 @@ class GiveUp(UserCallback):  # type: ignore[misc]
         words = {rank: str(error).strip() for rank, error in worker_exceptions.items()}
         if stop := ray.get(self._board.lost.remote(words)):
             raise TrainingStoppedError(stop.reason)
+        look_for_machines()
+
+
+def look_for_machines() -> None:
+    """Have Ray see at once which machines are left.
+
+    Its coordinator of resources looks every 20 seconds, and until then an elastic run would be started anew on
+    machines that are gone. Without a coordinator, or if it does not answer, the run waits for that look.
+    """
+    try:
+        coordinator = ray.get_actor(COORDINATOR, namespace=COORDINATOR)
+        ray.get(
+            coordinator.get_reserved_resources.remote("mpm", recompute=True), timeout=COORDINATOR_TIMEOUT_S
+        )
+    except (ValueError, ray.exceptions.RayError) as error:
+        _log.info("machines are looked for later: %s", error)
