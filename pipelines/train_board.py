@@ -9,7 +9,6 @@ import ray
 import ray.exceptions
 from ray.train import UserCallback
 
-
 COORDINATOR = "AutoscalingCoordinator"
 """Ray's actor, and its namespace, that knows which resources an elastic run may count on."""
 COORDINATOR_TIMEOUT_S = 5.0
@@ -91,7 +90,7 @@ class GiveUp(UserCallback):  # type: ignore[misc]
 def look_for_machines() -> None:
     """Have Ray see at once which machines are left.
 
-    Its coordinator of resources looks every 20 seconds, and until then an elastic run would be started anew on
+    Its coordinator of resources looks every 20 seconds; until then an elastic run would be started anew on
     machines that are gone. Without a coordinator, or if it does not answer, the run waits for that look.
     """
     try:
