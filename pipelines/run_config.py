@@ -204,6 +204,7 @@ def _fault(kind: type[BaseModel], error: Any) -> str:
     if error["type"] == "missing":
         return f"{dotted}: missing"
     message = str(error.get("ctx", {}).get("error", error["msg"]))
+    message = message.removeprefix(f"{path[-1]}: " if path else "")  # a group names itself too
     return f"{dotted}: {message}" + ("" if error["type"] == "value_error" else f", got {error['input']!r}")
 
 
