@@ -1,16 +1,19 @@
 """Ray Train wiring shared by `pretrain` and `finetune`: checked input in, a finished checkpoint out."""
 
 import dataclasses
+import logging
 import os
+import sys
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpm_model.errors import InputError
 from pipelines import storage
-from pipelines.run_config import FinetuneConfig, PretrainConfig
+from pipelines.run_config import FinetuneConfig, PretrainConfig, ScaleConfig
 from pipelines.train_checks import (
     RUN_FILE,
     check_cluster,
@@ -19,7 +22,10 @@ from pipelines.train_checks import (
     describe_run,
     is_finished,
 )
-from pipelines.train_job import CARD_FILE, TrainJob, WindowIndex
+from pipelines.train_job import CARD_FILE, TrainJob
+
+if TYPE_CHECKING:
+    from pipelines.train_board import BoardOnRay, Stop  # Ray is slow to import
 
 Progress = Callable[[dict[str, float]], None]
 """Called with every reported row: step, steps, epoch, losses, rate."""
@@ -78,42 +84,104 @@ def run_training(
     index = check_inputs(config, data, init)
     check_same_windows(out, index.train)
     storage.check_writable(out)
-    _fit_on_ray(
-        config, data=data, out=out, init=init, index=index, description=description, progress=progress
+    is_here = _is_for_this_process(config.scale)
+    if not is_here:
+        _start_ray(config.scale)
+    storage.write_json(storage.join(out, RUN_FILE), description | {"windows": index.train.fingerprint})
+    job = TrainJob(
+        config=config,
+        data=data,
+        out=out,
+        init=init,
+        card=_card_of(config, description),
+        index=index if config.lanes else None,
     )
+    (_fit_here if is_here else _fit_on_ray)(job, progress)
     return TrainSummary(out, True, storage.read_json(storage.join(out, CARD_FILE))["last"])
 
 
-def _fit_on_ray(
-    config: PretrainConfig | FinetuneConfig,
-    *,
-    data: tuple[str, ...],
-    out: str,
-    init: str | None,
-    index: WindowIndex,
-    description: dict[str, Any],
-    progress: Progress,
-) -> None:
+def _is_for_this_process(scale: ScaleConfig) -> bool:
+    """Whether one worker on this machine's processors is all there is: it then needs no Ray cluster."""
+    is_joined = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    return scale.workers == 1 and not (scale.is_on_gpu or os.environ.get("RAY_ADDRESS") or is_joined)
+
+
+def _start_ray(scale: ScaleConfig) -> None:
+    from pipelines.ray_session import ensure_ray
+
+    ensure_ray(cpus=max(os.cpu_count() or 1, scale.workers))
+    check_cluster(scale)
+
+
+def _card_of(config: PretrainConfig | FinetuneConfig, description: dict[str, Any]) -> dict[str, Any]:
+    from pipelines.schema import made_by
+
+    verb = "pretrain" if isinstance(config, PretrainConfig) else "finetune"
+    run = description | {"scale": dataclasses.asdict(config.scale)}
+    return {"made_by": made_by(f"mpm {verb}"), "run": run}
+
+
+def _fit_here(job: TrainJob, progress: Progress) -> None:
+    """Ray Train's local mode: this process is the worker.
+
+    It begins at once, and shares the processors with none of Ray's own processes, which take a tenth of a
+    small machine. A failure that may be over by the next try is tried again as on a cluster.
+    """
+    import ray.train
+    from ray.train.torch import TorchTrainer
+
+    from pipelines.train_board import ProgressBoard
+    from pipelines.train_worker import train_worker
+
+    class Told(ProgressBoard):
+        def post(self, row: dict[str, float]) -> None:
+            super().post(row)
+            progress(row)
+
+    logging.getLogger("ray.train").setLevel(logging.WARNING)
+    board = Told(max_failures=job.config.scale.max_failures)
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config={"job": job, "board": board},
+        scaling_config=ray.train.ScalingConfig(num_workers=0),
+    )
+    failure = None
+    with _torch_as_before():
+        while not board.stopped():
+            try:
+                trainer.fit()
+                break
+            except Exception as error:  # noqa: BLE001 - whatever it is, the board counts it and says it
+                failure = error
+                board.lost({0: str(error).strip()})
+    _raise_if_stopped(board.stopped(), failure)
+
+
+@contextmanager
+def _torch_as_before() -> Iterator[None]:
+    """Undo what a training sets for its whole process."""
+    import torch
+
+    threads, is_deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(is_deterministic)
+
+
+def _fit_on_ray(job: TrainJob, progress: Progress) -> None:
     import ray
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    from pipelines.ray_session import ensure_ray
-    from pipelines.schema import made_by
-    from pipelines.train_board import GiveUp, ProgressBoard
+    from pipelines.train_board import BoardOnRay, GiveUp, ProgressBoard
     from pipelines.train_worker import train_worker
 
-    scale = config.scale
-    ensure_ray(cpus=max(os.cpu_count() or 1, scale.workers))
-    check_cluster(scale)
-    storage.write_json(storage.join(out, RUN_FILE), description | {"windows": index.train.fingerprint})
-    verb = "pretrain" if isinstance(config, PretrainConfig) else "finetune"
-    card = {"made_by": made_by(f"mpm {verb}"), "run": description | {"scale": dataclasses.asdict(scale)}}
-    job = TrainJob(
-        config=config, data=data, out=out, init=init, card=card, index=index if config.lanes else None
-    )
+    scale = job.config.scale
     here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
-    board = ray.remote(num_cpus=0, label_selector=here)(ProgressBoard).remote(max_failures=scale.max_failures)
+    actor = ray.remote(num_cpus=0, label_selector=here)(ProgressBoard).remote(max_failures=scale.max_failures)
+    board = BoardOnRay(actor)
     if scale.is_elastic:
         os.environ.update({name: os.environ.get(name, value) for name, value in ELASTIC.items()})
     with tempfile.TemporaryDirectory(prefix="mpm-ray-") as scratch:
@@ -139,10 +207,8 @@ def _fit_on_ray(
         _fit_watched(trainer, board, progress)
 
 
-def _fit_watched(trainer: Any, board: Any, progress: Progress) -> None:
+def _fit_watched(trainer: Any, board: "BoardOnRay", progress: Progress) -> None:
     """Run `fit` in a thread and hand on the rows that the first worker posts meanwhile."""
-    import ray
-
     failure: list[BaseException] = []
 
     def fit() -> None:
@@ -155,10 +221,14 @@ def _fit_watched(trainer: Any, board: Any, progress: Progress) -> None:
     thread.start()
     while thread.is_alive():
         thread.join(timeout=0.5)
-        for row in ray.get(board.take.remote()):
+        for row in board.take():
             progress(row)
-    if stop := ray.get(board.stopped.remote()):
-        kind = InputError if stop.is_of_input else RuntimeError
-        raise kind(f"training stopped: {stop.reason}") from (failure[0] if failure else None)
+    _raise_if_stopped(board.stopped(), failure[0] if failure else None)
     if failure:
         raise failure[0]
+
+
+def _raise_if_stopped(stop: "Stop | None", failure: BaseException | None) -> None:
+    if stop:
+        kind = InputError if stop.is_of_input else RuntimeError
+        raise kind(f"training stopped: {stop.reason}") from failure

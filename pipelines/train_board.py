@@ -30,8 +30,10 @@ class Stop:
 
 
 class ProgressBoard:
-    """Actor on the driver's machine: rows of metrics on their way to whoever watches, and how the run
-    fares."""
+    """Rows of metrics on their way to whoever watches, and how the run fares.
+
+    An actor on the driver's machine, where the workers are other processes.
+    """
 
     def __init__(self, *, max_failures: int) -> None:
         self._max_failures = max_failures
@@ -69,10 +71,40 @@ class ProgressBoard:
         return self._stop
 
 
+class BoardOnRay:
+    """The board, seen from another process."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def post(self, row: dict[str, float]) -> None:
+        """Put up a row; does not wait."""
+        self._actor.post.remote(row)
+
+    def take(self) -> list[dict[str, float]]:
+        """Take down the rows put up since the last call."""
+        rows: list[dict[str, float]] = ray.get(self._actor.take.remote())
+        return rows
+
+    def stop(self, stop: Stop) -> None:
+        """Say why trying again would not help."""
+        ray.get(self._actor.stop.remote(stop))
+
+    def stopped(self) -> Stop | None:
+        """Why the run was stopped, if it was."""
+        stop: Stop | None = ray.get(self._actor.stopped.remote())
+        return stop
+
+    def lost(self, words: Mapping[int, str]) -> Stop | None:
+        """Count a failure of workers; why not to try again, if so."""
+        stop: Stop | None = ray.get(self._actor.lost.remote(words))
+        return stop
+
+
 class GiveUp(UserCallback):  # type: ignore[misc]
     """Ends the run when the board says so. Ray Train itself is told to try for ever."""
 
-    def __init__(self, board: Any) -> None:
+    def __init__(self, board: BoardOnRay) -> None:
         self._board = board
 
     def after_exception(
@@ -82,7 +114,7 @@ class GiveUp(UserCallback):  # type: ignore[misc]
     ) -> None:
         """Called in the controller, after workers failed and before they are started anew."""
         words = {rank: str(error).strip() for rank, error in worker_exceptions.items()}
-        if stop := ray.get(self._board.lost.remote(words)):
+        if stop := self._board.lost(words):
             raise TrainingStoppedError(stop.reason)
         look_for_machines()
 

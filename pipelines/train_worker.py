@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
-import ray
 import ray.train
 import torch
 from ray.train.torch import get_device, prepare_model
@@ -22,7 +21,7 @@ from mpm_model.network.config import PoseTransformerConfig
 from mpm_model.workers import from_first
 from pipelines.recipe import objective_of
 from pipelines.storage import StorageError
-from pipelines.train_board import Stop
+from pipelines.train_board import BoardOnRay, ProgressBoard, Stop
 from pipelines.train_feed import Feed
 from pipelines.train_job import TrainJob, build_model, hardware_of, open_feed, publish
 from pipelines.train_picture import draw_reconstruction
@@ -42,23 +41,23 @@ def train_worker(settings: dict[str, Any]) -> None:
         with closing(Training(settings["job"], board)) as training:
             training.run()
     except FloatingPointError as error:  # which all workers raise together
-        ray.get(board.stop.remote(Stop(str(error), is_of_input=True)))
+        board.stop(Stop(str(error), is_of_input=True))
     except InputError as error:
         if not isinstance(error, StorageError):  # which may be over by the next try
-            ray.get(board.stop.remote(Stop(str(error), is_of_input=True)))
+            board.stop(Stop(str(error), is_of_input=True))
         raise
 
 
 class Training:
     """One worker's part of a run."""
 
-    def __init__(self, job: TrainJob, board: Any) -> None:
+    def __init__(self, job: TrainJob, board: ProgressBoard | BoardOnRay) -> None:
         self.job, self.config, self.board = job, job.config, board
         context = ray.train.get_context()
         self.rank, self.workers = context.get_world_rank(), context.get_world_size()
         own_cores = len(os.sched_getaffinity(0)) // context.get_local_world_size()
         torch.set_num_threads(self.config.scale.cpus_per_worker or max(1, own_cores))
-        device = get_device()
+        device = get_device() if self.config.scale.is_on_gpu else torch.device("cpu")
         self.hardware = hardware_of(device, workers=self.workers)
         # Else gradients of gathers are summed in the order in which threads come; on a GPU some always are.
         torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
@@ -76,7 +75,11 @@ class Training:
         # Parameters may be unused: completion leaves the 2D embedding alone. This also keeps the buckets in
         # which gradients are added up as they are; else a run that goes on would round otherwise than one
         # that is whole.
-        self.learner = prepare_model(learner, parallel_strategy_kwargs={"find_unused_parameters": True})
+        self.learner = prepare_model(
+            learner,
+            move_to_device=device,
+            parallel_strategy_kwargs={"find_unused_parameters": True},
+        )
         self.optimiser = self.config.optimiser.build(self.learner)
         decay = self.config.optimiser.average_decay
         self.average = Average(self.model, decay) if decay else None
@@ -167,7 +170,7 @@ class Training:
     def _tell(self, row: dict[str, float]) -> None:
         if self.watch is not None:
             self.watch.report(row)
-            self.board.post.remote(row)
+            self.board.post(row)
 
     def _validate(self) -> None:
         scores = score_by_dataset(

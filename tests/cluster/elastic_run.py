@@ -23,7 +23,7 @@ HEALTH = {
     "health_check_failure_threshold": 3,
 }
 """As ray_cluster.yaml and the others start their heads."""
-LOST_AFTER_STEP = 40
+LOST_AFTER_STEP = 10
 LONGEST_S = 600
 
 

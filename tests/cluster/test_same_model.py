@@ -16,6 +16,8 @@ from trainings import EVERY_STEP, Training, prepare_sample
 
 SETTINGS = (
     "epochs=20",
+    "network.width=256",  # a step of a third of a second: a machine lost can come back within 200
+    "network.feed_forward=512",
     "network.dropout=0",
     "network.frame_dropout=0",
     "optimiser.learning_rate=1e-4",
