@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import pairwise
 
-import numpy as np
-from jaxtyping import Float, Int
 from pydantic import JsonValue
 
 from mpm_model.checkpoint import TENSORS_FILE
@@ -19,9 +16,9 @@ from mpm_model.lifter import MODES, Lifter, shipped_weights
 from mpm_model.pose.skeleton import describe_difference
 from mpm_model.pose.skeletons import H36M_16, H36M_17
 from pipelines import storage
-from pipelines.detections.common_skeleton import to_skeleton
 from pipelines.detections.registry import ReadOptions, Source, find_sources, read_source
 from pipelines.detections.track import Track
+from pipelines.lift_track import ASSUMED_RATE_HZ, lift_track
 from pipelines.manifest import Input, Job, Receipt, describe_receipts
 from pipelines.parts import Outcome, PartResult, Progress, run_job, unseen
 from pipelines.poses_table import PoseTrack, poses_to_table
@@ -29,8 +26,6 @@ from pipelines.schema import TableMetadata, made_by
 
 LIFTED_SKELETONS = (H36M_17, H36M_16)
 """Skeletons that detections can be brought to."""
-ASSUMED_RATE_HZ = 30.0
-"""Rate of a video when neither its format nor the user says it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,53 +212,6 @@ def _device() -> str:
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def lift_track(track: Track, lifter: Lifter) -> PoseTrack:
-    """Lift one person; the rows are the track's own frames.
-
-    Short gaps enter as hidden frames; a gap longer than the model's window splits the track.
-    """
-    common = to_skeleton(track, lifter.skeleton)
-    rate_hz = track.rate_hz or ASSUMED_RATE_HZ
-    longest_gap = max(1, round(lifter.window_frames * rate_hz / lifter.rate_hz))
-    joints_rel_m = np.concatenate(
-        [
-            _lift_run(common, rows, rate_hz=rate_hz, lifter=lifter)
-            for rows in runs(track.frames, longest_gap=longest_gap)
-        ]
-    )
-    return PoseTrack(
-        source=track.source,
-        person=track.person,
-        frames=track.frames,
-        time_s=track.frames / rate_hz,
-        joints_rel_m=joints_rel_m,
-        is_observed=common.confidence >= lifter.min_confidence,
-        keypoints_px=common.keypoints_px,
-        confidence=common.confidence,
-        width_px=track.width_px,
-        height_px=track.height_px,
-        skeleton=lifter.skeleton,
-    )
-
-
-def runs(frames: Int[np.ndarray, "N"], *, longest_gap: int) -> list[slice]:
-    """Rows between gaps of more than `longest_gap` missing frames."""
-    breaks = np.flatnonzero(np.diff(frames) > longest_gap + 1) + 1
-    edges = [0, *breaks.tolist(), len(frames)]
-    return [slice(start, stop) for start, stop in pairwise(edges)]
-
-
-def _lift_run(track: Track, rows: slice, *, rate_hz: float, lifter: Lifter) -> Float[np.ndarray, "N J 3"]:
-    at = track.frames[rows] - track.frames[rows.start]
-    shape = (int(at[-1]) + 1, len(track.skeleton))
-    keypoints_px, confidence = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
-    keypoints_px[at], confidence[at] = track.keypoints_px[rows], track.confidence[rows]
-    lifted = lifter(
-        keypoints_px, confidence, rate_hz=rate_hz, width_px=track.width_px, height_px=track.height_px
-    )
-    return np.asarray(lifted[at])
 
 
 def parse_image_size(text: str | None) -> tuple[int | None, int | None]:

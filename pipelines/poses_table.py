@@ -23,6 +23,10 @@ from pipelines.schema import (
 from pipelines.storage import read_bytes
 
 
+_ADDED = ("error_50_mm", "error_90_mm", "root_cam_m", "up_cam")
+"""Columns that tables of before have not."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PoseTrack:
     """One person of one source in 3D, beside the 2D it was lifted from."""
@@ -49,6 +53,15 @@ class PoseTrack:
     """Image height, if known."""
     skeleton: Skeleton = H36M_17
     """Skeleton of the joints."""
+    error_50_mm: Float[np.ndarray, "N J"] | None = None
+    """The joint's true place, relative to the pelvis, is expected within this distance half of the time;
+    None if the model was never calibrated."""
+    error_90_mm: Float[np.ndarray, "N J"] | None = None
+    """The same for nine times in ten."""
+    root_cam_m: Float[np.ndarray, "N 3"] | None = None
+    """Pelvis in the camera's axes, from the camera's centre, metres; None if nothing says its place."""
+    up_cam: Float[np.ndarray, "3"] | None = None
+    """Unit vector that points up in the camera's axes; None if it was not asked for."""
 
 
 def poses_to_table(tracks: Sequence[PoseTrack], *, metadata: TableMetadata) -> pa.Table:
@@ -57,6 +70,15 @@ def poses_to_table(tracks: Sequence[PoseTrack], *, metadata: TableMetadata) -> p
 
     def per_frame(field: str, dtype: type, *shape: int) -> np.ndarray:
         return np.concatenate([np.zeros((0, *shape), dtype), *(getattr(track, field) for track in tracks)])
+
+    def or_unknown(field: str, *shape: int) -> np.ndarray:
+        """NaN where a track does not know; what holds for a whole track is repeated."""
+        parts = [np.zeros((0, *shape), np.float32)]
+        for track in tracks:
+            values = getattr(track, field)
+            filled = np.full((len(track.frames), *shape), np.nan if values is None else values, np.float32)
+            parts.append(filled)
+        return np.concatenate(parts)
 
     def per_track(field: str) -> list[object]:
         return [getattr(track, field) for track in tracks for _ in track.frames]
@@ -72,6 +94,10 @@ def poses_to_table(tracks: Sequence[PoseTrack], *, metadata: TableMetadata) -> p
         "confidence": per_frame("confidence", np.float32, joints),
         "width_px": per_track("width_px"),
         "height_px": per_track("height_px"),
+        "error_50_mm": or_unknown("error_50_mm", joints),
+        "error_90_mm": or_unknown("error_90_mm", joints),
+        "root_cam_m": or_unknown("root_cam_m", 3),
+        "up_cam": or_unknown("up_cam", 3),
     }
     return build_table(poses_schema(metadata), columns)
 
@@ -103,6 +129,12 @@ def _split_by_person(table: pa.Table) -> list[PoseTrack]:
     joints_rel_m, keypoints_px = tensor_column(table, "joints_rel_m"), tensor_column(table, "keypoints_px")
     is_observed = tensor_column(table, "is_observed").astype(bool)
     confidence, skeleton = tensor_column(table, "confidence"), skeleton_of(table)
+    added = {name: tensor_column(table, name) for name in _ADDED if name in table.column_names}
+
+    def known(name: str, rows: list[int]) -> np.ndarray | None:
+        values = added[name][rows] if name in added else None
+        return None if values is None or np.isnan(values).all() else values
+
     return [
         PoseTrack(
             source=source,
@@ -116,6 +148,10 @@ def _split_by_person(table: pa.Table) -> list[PoseTrack]:
             width_px=table["width_px"][rows[0]].as_py(),
             height_px=table["height_px"][rows[0]].as_py(),
             skeleton=skeleton,
+            error_50_mm=known("error_50_mm", rows),
+            error_90_mm=known("error_90_mm", rows),
+            root_cam_m=known("root_cam_m", rows),
+            up_cam=None if (up_cam := known("up_cam", rows)) is None else up_cam[0],
         )
         for (source, person), rows in rows_of.items()
     ]

@@ -102,6 +102,11 @@ def poses_schema(metadata: TableMetadata) -> pa.Schema:
         pa.field("confidence", pa.fixed_shape_tensor(pa.float32(), [joints]), nullable=False),
         pa.field("width_px", pa.int32()),  # null: the source does not say
         pa.field("height_px", pa.int32()),
+        # NaN in what follows: nobody knows, or nobody asked
+        pa.field("error_50_mm", pa.fixed_shape_tensor(pa.float32(), [joints]), nullable=False),
+        pa.field("error_90_mm", pa.fixed_shape_tensor(pa.float32(), [joints]), nullable=False),
+        pa.field("root_cam_m", pa.fixed_shape_tensor(pa.float32(), [3]), nullable=False),
+        pa.field("up_cam", pa.fixed_shape_tensor(pa.float32(), [3]), nullable=False),
     ]
     return pa.schema(columns, metadata=_metadata(POSES, metadata))
 

@@ -41,7 +41,7 @@ from pipelines.detections.common_skeleton import to_h36m_17
 from pipelines.detections.json_file import read_json
 from pipelines.detections.registry import ReadOptions, find_sources, read_source
 from pipelines.detections.track import Track
-from pipelines.lift import lift_track
+from pipelines.lift_track import lift_track
 from pipelines.sources.options import ReadOptions as TakeOptions
 from pipelines.sources.trc import read_trc
 from pipelines.text_table import text_table

@@ -24,6 +24,9 @@ def make_track(source: str, person: str, frames: list[int]) -> PoseTrack:
         confidence=rng.random((count, 17)).astype(np.float32),
         width_px=1920,
         height_px=None,
+        error_50_mm=rng.random((count, 17)).astype(np.float32) if source == "b" else None,
+        root_cam_m=rng.random((count, 3)).astype(np.float32) if source == "b" else None,
+        up_cam=np.array([0, -1, 0], np.float32) if source == "a" else None,
     )
 
 

@@ -29,7 +29,7 @@ FROZEN_WINDOWS_COLUMNS = {
 }  # fmt: skip
 FROZEN_POSES_COLUMNS = {
     "source", "person", "frame", "time_s", "joints_rel_m", "is_observed", "keypoints_px", "confidence",
-    "width_px", "height_px",
+    "width_px", "height_px", "error_50_mm", "error_90_mm", "root_cam_m", "up_cam",
 }  # fmt: skip
 
 
@@ -46,6 +46,10 @@ def poses_file(rows: int = 5, metadata: TableMetadata = METADATA) -> bytes:
         "confidence": np.ones((rows, joints)),
         "width_px": [None] * rows,
         "height_px": [1080] * rows,
+        "error_50_mm": np.full((rows, joints), 20),
+        "error_90_mm": np.full((rows, joints), 50),
+        "root_cam_m": np.ones((rows, 3)),
+        "up_cam": np.full((rows, 3), np.nan),
     }
     return to_parquet(build_table(poses_schema(metadata), columns))
 
