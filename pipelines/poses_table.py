@@ -22,7 +22,6 @@ from pipelines.schema import (
 )
 from pipelines.storage import read_bytes
 
-
 _ADDED = ("error_50_mm", "error_90_mm", "root_cam_m", "up_cam")
 """Columns that tables of before have not."""
 
