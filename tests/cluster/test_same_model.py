@@ -86,7 +86,7 @@ def test_losses_are_those_of_one_worker_while_machines_are_lost_and_come(
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    (found,) = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
     first, all_steps = differences(losses(out), alone)
     print(f"\n2 -> 1 -> 2 against 1: {first:.1e} over {FIRST_STEPS} steps, {all_steps:.1e} over {STEPS}")
     print(
