@@ -4,7 +4,7 @@ lifter = Lifter.load("checkpoint")
 joints_rel_m = lifter(keypoints_px, confidence, rate_hz=60)
 """
 
-from collections.abc import Iterator
+import math
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,20 @@ from mpm_model.errors import InputError, refuse
 from mpm_model.network.lifting import LiftingModel
 from mpm_model.network.masked import UnifiedPoseModel
 from mpm_model.pose.normalize import normalize_keypoints
+from mpm_model.pose.resample import Clock, SampledTrack
+from mpm_model.pose.resample import interpolate as interpolate
+from mpm_model.pose.resample import resample_keypoints as resample_keypoints
 from mpm_model.pose.skeleton import Skeleton
 from mpm_model.pose.windows import stitch, window_starts
 
 LIFTING_ARCHITECTURES = ("lifting", "unified")
 """Architectures of checkpoints that lift."""
-MODES = ("fast", "exact")
-"""`fast`: all frames of overlapping windows, blended. `exact`: the centre of one window per frame."""
+MODES = ("fast", "exact", "causal")
+"""`fast`: all frames of overlapping windows, blended. `exact`: the centre of one window per frame. `causal`:
+the last frame of one window per frame, which sees only the past."""
+OVERLAP_FRAMES = 15
+BLOCK_FRAMES = 2**16
+"""Frames of a track that are in work at once: the windows of an hour of video need not be held."""
 
 
 def shipped_weights() -> Path:
@@ -42,12 +49,14 @@ class Lifter:
         mode: str = "fast",
         batch_windows: int = 16,
         min_confidence: float = 0.1,
+        is_mirrored: bool = False,
     ) -> None:
         """Take a lifting checkpoint into use.
 
         `fast` takes all frames of overlapping windows and blends the overlap; `exact` takes, as the
-        paper does, one window per frame and its centre. Keypoints of less than `min_confidence` enter
-        as hidden.
+        paper does, one window per frame and its centre; `causal` one window per frame that ends with it.
+        Keypoints of less than `min_confidence` enter as hidden. With `is_mirrored` every window is lifted
+        once more as a mirror shows it, and the mean is taken: twice the cost.
         """
         if mode not in MODES:
             raise InputError(f"mode must be one of {', '.join(MODES)}, got {mode!r}")
@@ -64,6 +73,7 @@ class Lifter:
         self.mode = mode
         self.batch_windows = batch_windows
         self.min_confidence = min_confidence
+        self.is_mirrored = is_mirrored
 
     @classmethod
     def load(
@@ -74,6 +84,7 @@ class Lifter:
         mode: str = "fast",
         batch_windows: int = 16,
         min_confidence: float = 0.1,
+        is_mirrored: bool = False,
         expect_skeleton: Skeleton | None = None,
     ) -> "Lifter":
         """Load a checkpoint folder, or the weights that ship.
@@ -91,6 +102,7 @@ class Lifter:
             mode=mode,
             batch_windows=batch_windows,
             min_confidence=min_confidence,
+            is_mirrored=is_mirrored,
         )
 
     @property
@@ -100,8 +112,12 @@ class Lifter:
 
     @property
     def overlap_frames(self) -> int:
-        """Frames that neighbouring windows share in `fast`: a sixteenth, which costs about as much."""
-        return min(max(2, self.window_frames // 16), self.window_frames - 1)
+        """Frames that neighbouring windows share in `fast`."""
+        return min(OVERLAP_FRAMES, self.window_frames * 2 // 3)
+
+    def context_frames(self, rate_hz: float | None = None) -> int:
+        """So many frames of a track away from a frame, nothing has a part in its pose any more."""
+        return math.ceil(self._clock(rate_hz).to_source(np.array(self.window_frames + 1))) + 1
 
     def __call__(
         self,
@@ -111,28 +127,39 @@ class Lifter:
         rate_hz: float | None = None,
         width_px: int | None = None,
         height_px: int | None = None,
+        first_frame: int = 0,
+        only: slice | None = None,
     ) -> Float[np.ndarray, "N J 3"]:
-        """Lift a track whose frames follow each other without gaps.
+        """Lift a track whose frames follow each other without gaps, or `only` these rows of it.
 
         Joints come in the order of `self.skeleton`, in camera axes (x right, y down, z forward), in
         metres, relative to the root. A frame nobody saw is given with confidence 0. `rate_hz` is the
         track's rate (default: the model's); other rates are resampled and the result is brought back to
         the track's own frames. The image size is needed only by models with the `screen` normalisation.
+
+        `first_frame` is the number of the first frame in its source. Windows are counted from the source's
+        frame 0: tracks that were cut from one give what the whole one gives, except near the cuts, see
+        `context_frames`.
         """
         if confidence is None:
             confidence = np.ones(keypoints_px.shape[:2], dtype=np.float32)
         self._check(keypoints_px, confidence, width_px, height_px)
-        is_hidden = confidence < self.min_confidence
-        frames = len(keypoints_px)
-        # Within one per cent the model's own clock is as good, and resampling would only blur.
-        if rate_hz is None or abs(rate_hz / self.rate_hz - 1) < 0.01 or frames == 1:
-            return self._lift(keypoints_px, confidence, is_hidden, width_px, height_px)
-        track_s = np.arange(frames) / rate_hz
-        model_s = np.arange(int(np.floor(track_s[-1] * self.rate_hz)) + 2) / self.rate_hz
-        model_px, model_hidden = resample_keypoints(keypoints_px, is_hidden, track_s, model_s)
-        model_confidence = interpolate(confidence, track_s, model_s)
-        joints_rel_m = self._lift(model_px, model_confidence, model_hidden, width_px, height_px)
-        return interpolate(joints_rel_m, model_s, track_s)
+        track = SampledTrack(
+            keypoints_px=keypoints_px,
+            confidence=confidence,
+            min_confidence=self.min_confidence,
+            first_frame=first_frame,
+            clock=self._clock(rate_hz),
+        )
+        rows = chosen_rows(len(keypoints_px), only)
+        joints_rel_m = np.empty((len(rows), len(self.skeleton), 3), np.float32)
+        for begin in range(0, len(rows), BLOCK_FRAMES):
+            block = rows[begin : begin + BLOCK_FRAMES]
+            joints_rel_m[begin : begin + len(block)] = self._lift(track, block, (width_px, height_px))
+        return joints_rel_m
+
+    def _clock(self, rate_hz: float | None) -> Clock:
+        return Clock(rate_hz=rate_hz or self.rate_hz, model_rate_hz=self.rate_hz)
 
     def _check(
         self,
@@ -163,46 +190,44 @@ class Lifter:
         refuse("keypoints", faults)
 
     def _lift(
-        self,
-        keypoints_px: Float[np.ndarray, "N J 2"],
-        confidence: Float[np.ndarray, "N J"],
-        is_hidden: Bool[np.ndarray, "N J"],
-        width_px: int | None,
-        height_px: int | None,
+        self, track: SampledTrack, rows: range, image_px: tuple[int | None, int | None]
     ) -> Float[np.ndarray, "N J 3"]:
-        frames, length = len(keypoints_px), self.window_frames
-        if self.mode == "exact":
-            before = length // 2
-            padded = np.arange(-before, frames + length - before - 1)
-            starts = np.arange(frames)
-        else:
-            padded = np.arange(max(frames, length))
-            starts = window_starts(len(padded), window_frames=length, hop_frames=length - self.overlap_frames)
-        # Beyond the track's ends its first and last frames stand still.
-        padded = padded.clip(0, frames - 1)
-        keypoints = torch.from_numpy(np.ascontiguousarray(keypoints_px[padded], dtype=np.float32))
-        hidden = torch.from_numpy(np.ascontiguousarray(is_hidden[padded]))
-        sure = torch.from_numpy(np.ascontiguousarray(confidence[padded], dtype=np.float32)).clamp(0, 1)
-        lifted = torch.cat(
-            [
-                self._windows(
-                    keypoints[rows].to(self.device),
-                    sure[rows].to(self.device),
-                    hidden[rows].to(self.device),
-                    width_px,
-                    height_px,
-                )
-                for rows in self._rows(starts)
-            ]
-        ).cpu()
-        if self.mode == "exact":
-            return np.asarray(lifted[:, 0].numpy())
-        return np.asarray(stitch(lifted.numpy(), starts, len(padded))[:frames])
+        length = self.window_frames
 
-    def _rows(self, starts: Int[np.ndarray, "W"]) -> Iterator[Tensor]:
-        within = np.arange(self.window_frames)
-        for first in range(0, len(starts), self.batch_windows):
-            yield torch.from_numpy(starts[first : first + self.batch_windows, None] + within)
+        def windows(starts: Int[np.ndarray, "W"]) -> Float[np.ndarray, "W T J 3"]:
+            lifted = []
+            for first in range(0, len(starts), self.batch_windows):
+                members = starts[first : first + self.batch_windows, None]
+                if self.mode == "causal":  # windows go back from the source's own frames
+                    at = members + track.clock.to_source(np.arange(1 - length, 1))
+                else:
+                    at = track.rows_of(members + np.arange(length))
+                lifted.append(self._windows(*track.sample(at), image_px))
+            return np.asarray(torch.cat(lifted).cpu().numpy())
+
+        if self.mode == "causal":
+            return windows(np.array(rows))[:, 0]
+        place = track.place(rows)
+        wanted = range(math.floor(place[0]), math.ceil(place[-1]) + 1)
+        if self.mode == "exact":
+            at_model_rate_m = windows(np.array(wanted) - length // 2)[:, 0]
+        else:
+            starts = self._starts(track.model_frames, wanted)
+            begin, stop = starts[0], starts[-1] + length
+            blended_m = stitch(windows(starts), starts - begin, stop - begin)
+            at_model_rate_m = blended_m[wanted.start - begin : wanted.stop - begin]
+        return interpolate(at_model_rate_m, np.array(wanted, dtype=np.float64), place)
+
+    def _starts(self, frames: range, wanted: range) -> Int[np.ndarray, "W"]:
+        """First frames of the windows of a track that have a part in the wanted frames."""
+        length = self.window_frames
+        starts = window_starts(
+            max(len(frames), length),
+            window_frames=length,
+            hop_frames=length - self.overlap_frames,
+            first_frame=frames.start,
+        )
+        return starts[(starts + length > wanted.start) & (starts < wanted.stop)]
 
     @torch.inference_mode()
     def _windows(
@@ -210,55 +235,45 @@ class Lifter:
         keypoints_px: Float[Tensor, "W T J 2"],
         confidence: Float[Tensor, "W T J"],
         is_hidden: Bool[Tensor, "W T J"],
-        width_px: int | None,
-        height_px: int | None,
-    ) -> Tensor:
-        size = [
-            torch.full((len(keypoints_px),), float(pixels or 0), device=self.device)
-            for pixels in (width_px, height_px)
-        ]
+        image_px: tuple[int | None, int | None],
+    ) -> Float[Tensor, "W T J 3"]:
+        """Poses of all frames of windows; of one frame where one counts."""
+        keypoints_px, confidence = keypoints_px.to(self.device), confidence.to(self.device)
+        is_hidden = is_hidden.to(self.device)
+        size_px = torch.tensor([float(pixels or 0) for pixels in image_px], device=self.device)
+        lifted = self._network(keypoints_px, confidence, is_hidden, size_px)
+        if not self.is_mirrored:
+            return lifted
+        swap = torch.from_numpy(self.skeleton.mirror).to(self.device)
+        flip = size_px.new_tensor([-1, 1, 1])
+        mirrored_px = keypoints_px[:, :, swap] * flip[:2] + size_px * size_px.new_tensor([1, 0])
+        mirrored = self._network(mirrored_px, confidence[:, :, swap], is_hidden[:, :, swap], size_px)
+        return (lifted + mirrored[:, :, swap] * flip) / 2
+
+    def _network(
+        self,
+        keypoints_px: Float[Tensor, "W T J 2"],
+        confidence: Float[Tensor, "W T J"],
+        is_hidden: Bool[Tensor, "W T J"],
+        size_px: Float[Tensor, "2"],
+    ) -> Float[Tensor, "W T J 3"]:
         keypoints = normalize_keypoints(
             keypoints_px,
             is_hidden,
             normalisation=self.normalisation,
-            width_px=size[0],
-            height_px=size[1],
+            width_px=size_px[0].expand(len(keypoints_px)),
+            height_px=size_px[1].expand(len(keypoints_px)),
             confidence=confidence if self.has_confidence else None,
         )
         if self.mode == "exact":
             return self.model(keypoints, is_hidden=is_hidden).center  # type: ignore[no-any-return]
-        return self.model.sequence(keypoints, is_hidden=is_hidden)
+        sequence = self.model.sequence(keypoints, is_hidden=is_hidden)
+        return sequence[:, -1:] if self.mode == "causal" else sequence
 
 
-def resample_keypoints(
-    keypoints_px: Float[np.ndarray, "N J 2"],
-    is_hidden: Bool[np.ndarray, "N J"],
-    from_s: Float[np.ndarray, "N"],
-    to_s: Float[np.ndarray, "M"],
-) -> tuple[Float[np.ndarray, "M J 2"], Bool[np.ndarray, "M J"]]:
-    """Keypoints at other times: linear between two seen neighbours, the seen one of a half-seen pair."""
-    before, after, share = _neighbours(from_s, to_s)
-    share = share[:, None]
-    weight = np.where(is_hidden[before], 1.0, np.where(is_hidden[after], 0.0, share))[..., None]
-    mixed_px = (1 - weight) * keypoints_px[before] + weight * keypoints_px[after]
-    # A neighbour that is far away in time is no witness: what lies nearer to a hidden frame is hidden.
-    hidden = np.where(share < 0.5, is_hidden[before], is_hidden[after])
-    return mixed_px.astype(np.float32), hidden
-
-
-def interpolate(
-    values: Float[np.ndarray, "N ..."], from_s: Float[np.ndarray, "N"], to_s: Float[np.ndarray, "M"]
-) -> Float[np.ndarray, "M ..."]:
-    """Linear interpolation along the first axis; held constant beyond the ends."""
-    before, after, share = _neighbours(from_s, to_s)
-    share = share.reshape(-1, *[1] * (values.ndim - 1)).astype(values.dtype)
-    return np.asarray((1 - share) * values[before] + share * values[after])
-
-
-def _neighbours(
-    from_s: Float[np.ndarray, "N"], to_s: Float[np.ndarray, "M"]
-) -> tuple[Int[np.ndarray, "M"], Int[np.ndarray, "M"], Float[np.ndarray, "M"]]:
-    after = np.searchsorted(from_s, to_s, side="right").clip(1, len(from_s) - 1)
-    before = after - 1
-    share = ((to_s - from_s[before]) / (from_s[after] - from_s[before])).clip(0, 1)
-    return before, after, share
+def chosen_rows(frames: int, only: slice | None) -> range:
+    """The rows that `only` takes of so many; InputError if these are none, or not each."""
+    rows = range(frames)[only or slice(None)]
+    if not rows or rows.step != 1:
+        raise InputError(f"only must take at least one row, and each in order, got {only} of {frames} rows")
+    return rows

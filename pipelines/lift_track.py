@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float, Int
 
-from mpm_model.lifter import Lifter
+from mpm_model.lifter import Lifter, chosen_rows
 from pipelines.detections.common_skeleton import to_skeleton
 from pipelines.detections.track import Track
 from pipelines.poses_table import PoseTrack
@@ -14,29 +14,33 @@ ASSUMED_RATE_HZ = 30.0
 """Rate of a video when neither its format nor the user says it."""
 
 
-def lift_track(track: Track, lifter: Lifter) -> PoseTrack:
-    """Lift one person; the rows are the track's own frames.
+def lift_track(track: Track, lifter: Lifter, only: slice | None = None) -> PoseTrack:
+    """Lift one person, or `only` these rows of the track; the rows are the track's own frames.
 
-    Short gaps enter as hidden frames; a gap longer than the model's window splits the track.
+    Short gaps enter as hidden frames; a gap longer than the model's window splits the track. Rows that are
+    lifted alone come out as those of the whole track, and cost little more than their share of it.
     """
+    rows = chosen_rows(len(track.frames), only)
     common = to_skeleton(track, lifter.skeleton)
     rate_hz = track.rate_hz or ASSUMED_RATE_HZ
     longest_gap = max(1, round(lifter.window_frames * rate_hz / lifter.rate_hz))
     joints_rel_m = np.concatenate(
         [
-            _lift_run(common, rows, rate_hz=rate_hz, lifter=lifter)
-            for rows in runs(track.frames, longest_gap=longest_gap)
+            _lift_run(common, run, wanted, rate_hz=rate_hz, lifter=lifter)
+            for run in runs(track.frames, longest_gap=longest_gap)
+            if (wanted := range(max(run.start, rows.start), min(run.stop, rows.stop)))
         ]
     )
+    chosen = slice(rows.start, rows.stop)
     return PoseTrack(
         source=track.source,
         person=track.person,
-        frames=track.frames,
-        time_s=track.frames / rate_hz,
+        frames=track.frames[chosen],
+        time_s=track.frames[chosen] / rate_hz,
         joints_rel_m=joints_rel_m,
-        is_observed=common.confidence >= lifter.min_confidence,
-        keypoints_px=common.keypoints_px,
-        confidence=common.confidence,
+        is_observed=common.confidence[chosen] >= lifter.min_confidence,
+        keypoints_px=common.keypoints_px[chosen],
+        confidence=common.confidence[chosen],
         width_px=track.width_px,
         height_px=track.height_px,
         skeleton=lifter.skeleton,
@@ -50,12 +54,27 @@ def runs(frames: Int[np.ndarray, "N"], *, longest_gap: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def _lift_run(track: Track, rows: slice, *, rate_hz: float, lifter: Lifter) -> Float[np.ndarray, "N J 3"]:
-    at = track.frames[rows] - track.frames[rows.start]
-    shape = (int(at[-1]) + 1, len(track.skeleton))
+def _lift_run(
+    track: Track, run: slice, wanted: range, *, rate_hz: float, lifter: Lifter
+) -> Float[np.ndarray, "N J 3"]:
+    """Wanted rows of a run, from no more of it than has a part in them."""
+    frames = track.frames
+    context = lifter.context_frames(rate_hz)
+    first = max(int(frames[run.start]), int(frames[wanted[0]]) - context)
+    last = min(int(frames[run.stop - 1]), int(frames[wanted[-1]]) + context)
+    rows = slice(*np.searchsorted(frames, [first, last + 1]))
+    shape = (last + 1 - first, len(track.skeleton))
     keypoints_px, confidence = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32)
+    at = frames[rows] - first
     keypoints_px[at], confidence[at] = track.keypoints_px[rows], track.confidence[rows]
+    wanted_at = frames[wanted.start : wanted.stop] - first
     lifted = lifter(
-        keypoints_px, confidence, rate_hz=rate_hz, width_px=track.width_px, height_px=track.height_px
+        keypoints_px,
+        confidence,
+        rate_hz=rate_hz,
+        width_px=track.width_px,
+        height_px=track.height_px,
+        first_frame=first,
+        only=slice(int(wanted_at[0]), int(wanted_at[-1]) + 1),
     )
-    return np.asarray(lifted[at])
+    return np.asarray(lifted[wanted_at - wanted_at[0]])

@@ -16,9 +16,13 @@ _BLOCK_FRAMES = 4096
 """Frames that `stitch` blends at once: many for the interpreter, few for the processor's cache."""
 
 
-def window_starts(frames: int, *, window_frames: int, hop_frames: int) -> Int[np.ndarray, "N"]:
-    """First frames of the windows that cover every frame: one every hop, and one that ends with the
-    recording.
+def window_starts(
+    frames: int, *, window_frames: int, hop_frames: int, first_frame: int = 0
+) -> Int[np.ndarray, "N"]:
+    """First frames of the windows that cover every frame of a recording that begins at `first_frame`.
+
+    There is one at every multiple of the hop, so that recordings cut from one share its windows away from
+    the cuts, one that begins with the recording and one that ends with it.
 
     A recording shorter than a window has no windows and is refused: the caller pads it or leaves it out.
     """
@@ -30,9 +34,9 @@ def window_starts(frames: int, *, window_frames: int, hop_frames: int) -> Int[np
             f"a window of {window_frames} frames does not fit into {frames}; pad them or leave them out"
         )
     refuse("windows", faults)
-    starts = np.arange(0, frames - window_frames + 1, hop_frames)
-    last = frames - window_frames
-    return starts if starts[-1] == last else np.append(starts, last)
+    last = first_frame + frames - window_frames
+    multiples = np.arange(-(-first_frame // hop_frames) * hop_frames, last + 1, hop_frames)
+    return np.unique(np.concatenate([[first_frame], multiples, [last]]))
 
 
 def cut(track: Array, starts: Int[np.ndarray, "N"], *, window_frames: int) -> Array:

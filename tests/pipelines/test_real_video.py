@@ -26,8 +26,12 @@ class KnowsTheTruth:
 
     window_frames, rate_hz, min_confidence, skeleton = 27, 60.0, 0.1, H36M_17
 
-    def __call__(self, keypoints_px, confidence, *, rate_hz, width_px, height_px):
+    def context_frames(self, rate_hz):
+        return 29
+
+    def __call__(self, keypoints_px, confidence, *, rate_hz, width_px, height_px, first_frame, only):
         assert (rate_hz, width_px, height_px) == (60.0, 1088, 1920)
+        assert (first_frame, only) == (0, slice(0, len(keypoints_px)))
         camera = read_cameras()[2]
         joints_cam_m = world_to_camera(torch.from_numpy(read_truth().joints_world_m), camera).numpy()
         return (1.3 * (joints_cam_m - joints_cam_m[:, :1]))[: len(keypoints_px)]
