@@ -158,20 +158,43 @@ def lift(
         str | None, typer.Option(help="Format of the keypoints; default: seen from the files.")
     ] = None,
     mode: Annotated[
-        str, typer.Option(help="fast: overlapping windows, blended; exact: a window for each frame.")
+        str,
+        typer.Option(
+            help="fast: overlapping windows, blended; exact: a window for each frame; "
+            "causal: from the past alone."
+        ),
     ] = "fast",
+    mirror: Annotated[
+        bool, typer.Option(help="Lift the mirrored keypoints as well and average: twice the work.")
+    ] = False,
     rate_hz: Annotated[
         float | None, typer.Option(help="Rate of the video, where the format does not say.")
     ] = None,
     image_size: Annotated[str | None, typer.Option(help="1920x1080, where the format does not say.")] = None,
+    intrinsics: Annotated[
+        str | None,
+        typer.Option(help="Camera of all videos, FX,FY,CX,CY in pixels or a JSON file: places people in m."),
+    ] = None,
+    height_m: Annotated[
+        float | None, typer.Option(help="Body height of the people: scales them, and places them roughly.")
+    ] = None,
+    upright: Annotated[
+        bool, typer.Option(help="Find out which way is up, for a camera that stands still.")
+    ] = False,
+    shard_mib: Annotated[
+        float, typer.Option(help="How much of the input one unit of work takes; larger files are split.")
+    ] = 16.0,
     max_bad_fraction: MaxBadFraction = 0.1,
 ) -> None:
-    """Lift 2D keypoints of videos to 3D poses.
+    """Lift 2D keypoints of videos to 3D poses; run again, only what is new or missing is done.
 
     Example: mpm lift openpose_output/ --checkpoint models/lifter --out poses
     """
     from pipelines.console import counted_progress
-    from pipelines.lift import LiftConfig, parse_image_size, run
+    from pipelines.detections.source import parse_image_size
+    from pipelines.lift import run
+    from pipelines.lift_config import LiftConfig
+    from pipelines.placing import Placing, read_intrinsics
 
     width_px, height_px = parse_image_size(image_size)
     config = LiftConfig(
@@ -181,6 +204,13 @@ def lift(
         rate_hz=rate_hz,
         width_px=width_px,
         height_px=height_px,
+        is_mirrored=mirror,
+        placing=Placing(
+            intrinsics=None if intrinsics is None else read_intrinsics(intrinsics),
+            height_m=height_m,
+            is_upright=upright,
+        ),
+        shard_mib=shard_mib,
     )
     with counted_progress("lift") as progress:
         summary = run(source, out=out, config=config, max_bad_fraction=max_bad_fraction, progress=progress)
@@ -259,9 +289,8 @@ def fit_noise(
 
     Example: mpm fit-noise openpose_output/ --rate-hz 60 --out noise.yaml
     """
-    from pipelines.detections.source import ReadOptions
+    from pipelines.detections.source import ReadOptions, parse_image_size
     from pipelines.fit_noise import run
-    from pipelines.lift import parse_image_size
 
     width_px, height_px = parse_image_size(image_size)
     options = ReadOptions(format=format, rate_hz=rate_hz, width_px=width_px, height_px=height_px)

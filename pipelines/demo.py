@@ -31,6 +31,7 @@ def run(*, out: str, overwrite: bool, say: Say) -> None:
     """Prepare, pre-train, evaluate, fine-tune, evaluate, lift, view; say what was done and what it gave."""
     from pipelines import evaluate, finetune, lift, prepare, pretrain, view
     from pipelines.console import training_progress
+    from pipelines.lift_config import LiftConfig
 
     folder = claim(Path(out), overwrite=overwrite)
     sample = Path(str(resources.files("pipelines") / "sample"))
@@ -73,7 +74,7 @@ def run(*, out: str, overwrite: bool, say: Say) -> None:
     with stage("lift: real OpenPose detections, four cameras"):
         poses = str(folder / "poses")
         detections = str(sample / "detections" / "pose2sim")
-        lift_config = lift.LiftConfig(checkpoint=lifter, rate_hz=60.0, width_px=1088, height_px=1920)
+        lift_config = LiftConfig(checkpoint=lifter, rate_hz=60.0, width_px=1088, height_px=1920)
         say(*lift.run([detections], out=poses, config=lift_config, max_bad_fraction=0).lines())
 
     scores = {row.name: row.scores["MPJPE mm"] for row in lifting.rows}

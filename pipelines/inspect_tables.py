@@ -6,7 +6,10 @@ import numpy as np
 
 from mpm_model.pose.metrics import bone_lengths
 from mpm_model.pose.skeleton import Skeleton
-from pipelines.manifest import Manifest, SplitTotals, Totals, part_urls, read_manifest, sum_receipts
+from pipelines import storage
+from pipelines.lift_inspect import describe_job, is_lifting_job
+from pipelines.lift_report import REPORT_FILE
+from pipelines.manifest import MANIFEST, Manifest, SplitTotals, Totals, part_urls, read_manifest, sum_receipts
 from pipelines.poses_table import PoseTrack, read_poses
 from pipelines.quality import MIN_FRAMES, TrackQuality, measure_quality, step_s
 from pipelines.schema import read_metadata
@@ -16,6 +19,8 @@ from pipelines.windows_table import Windows, read_windows
 
 MAX_PARTS = 4
 """Parts of a windows table whose bones are measured, spread over the table."""
+MOST_ROWS = 500_000
+"""Poses of a table whose tracks are measured here."""
 MAX_TRACKS = 12
 """Tracks of a poses table whose limbs are printed one by one."""
 _METADATA = ("schema", "skeleton", "units", "space", "made_by", "config")
@@ -42,14 +47,31 @@ def describe_windows(url: str) -> list[str]:
 
 def describe_poses(url: str) -> list[str]:
     """Schema, people, frames, gaps, how much was filled in, how steady the limbs are beside the 2D input."""
+    if not url.endswith(".parquet") and is_lifting_job(url):
+        return _describe_lifted(url)
     lines = [f"{url}: poses", *_describe_metadata(part_urls(url, "poses"))]
     if not url.endswith(".parquet"):
-        manifest = read_manifest(url, "poses")
-        lines += _describe_totals(manifest)
-    tracks = read_poses(url, skeleton=None)
+        lines += _describe_totals(read_manifest(url, "poses"))
+    return lines + _describe_tracks(read_poses(url, skeleton=None))
+
+
+def _describe_lifted(url: str) -> list[str]:
+    """A lifting job: how far it is, and the quality of its tracks, of a large one only in sum."""
+    lines = [f"{url}: poses", *describe_job(url)]
+    if not storage.exists(join(url, MANIFEST)):
+        return lines
+    manifest = read_manifest(url, "poses")
+    lines[1:1] = _describe_metadata([join(url, part.name) for part in manifest.parts if part.rows][:1])
+    lines += _describe_totals(manifest)
+    if manifest.totals.rows <= MOST_ROWS:
+        return lines + _describe_tracks(read_poses(url, skeleton=None))
+    return [*lines, f"quality of all tracks: see {REPORT_FILE} there"]
+
+
+def _describe_tracks(tracks: Sequence[PoseTrack]) -> list[str]:
     frames = sum(len(track.frames) for track in tracks)
     sources = len({track.source for track in tracks})
-    lines.append(f"{count(len(tracks), 'track')} in {count(sources, 'source')}, {count(frames, 'frame')}")
+    lines = [f"{count(len(tracks), 'track')} in {count(sources, 'source')}, {count(frames, 'frame')}"]
     qualities = [measure_quality(track) for track in tracks]
     for track, quality in list(zip(tracks, qualities, strict=True))[:MAX_TRACKS]:
         lines += ["", *describe_track(track, quality)]

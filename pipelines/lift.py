@@ -1,84 +1,70 @@
 """The verb `lift`: 2D keypoints of videos become a poses table."""
 
+import dataclasses
 import hashlib
 import json
-import posixpath
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import JsonValue
 
 from mpm_model.checkpoint import TENSORS_FILE
-from mpm_model.errors import InputError, refuse
-from mpm_model.lifter import MODES, Lifter, shipped_weights
-from mpm_model.pose.skeleton import describe_difference
-from mpm_model.pose.skeletons import H36M_16, H36M_17
+from mpm_model.errors import InputError
+from mpm_model.lifter import shipped_weights
 from pipelines import storage
-from pipelines.detections.registry import ReadOptions, Source, find_sources, read_source
-from pipelines.detections.track import Track
-from pipelines.lift_track import ASSUMED_RATE_HZ, lift_track
-from pipelines.manifest import Input, Job, Receipt, describe_receipts
-from pipelines.parts import Outcome, PartResult, Progress, run_job, unseen
-from pipelines.poses_table import PoseTrack, poses_to_table
+from pipelines.detections.registry import SUFFIXES, ReadOptions, Source, find_sources
+from pipelines.lift_config import LiftConfig
+from pipelines.lift_index import (
+    INDEX,
+    bad_inputs,
+    index_commits,
+    read_index,
+    receipts,
+    sum_index,
+    write_index,
+)
+from pipelines.lift_page import write_page
+from pipelines.lift_parts import make_parts
+from pipelines.lift_plan import PLAN, extend_plan, read_plan
+from pipelines.lift_report import REPORT_FILE
+from pipelines.lift_steps import Steps, load_lifter
+from pipelines.manifest import (
+    JOB,
+    MANIFEST,
+    Input,
+    Job,
+    Manifest,
+    Part,
+    claim_output,
+    describe_receipts,
+    read_manifest,
+)
+from pipelines.parts import Commit, Progress, unseen
 from pipelines.schema import TableMetadata, made_by
 
-LIFTED_SKELETONS = (H36M_17, H36M_16)
-"""Skeletons that detections can be brought to."""
 
-
-@dataclass(frozen=True, kw_only=True)
-class LiftConfig:
-    """How keypoints become poses."""
-
-    checkpoint: str | None = None
-    """Folder or URL of a checkpoint that lifts; None: the weights that ship."""
-    mode: str = "fast"
-    """`fast` or `exact`: see `Lifter`."""
-    min_confidence: float = 0.1
-    """Keypoints less sure than this enter as hidden."""
-    format: str | None = None
-    """Format of the keypoints; None looks at the content."""
-    rate_hz: float | None = None
-    """Rate of the videos, where the format does not say."""
-    width_px: int | None = None
-    """Image width, where the format does not say."""
-    height_px: int | None = None
-    """Image height, where the format does not say."""
-
-    def __post_init__(self) -> None:
-        faults = []
-        if self.checkpoint is None and not (shipped_weights() / TENSORS_FILE).is_file():
-            faults.append(
-                "no weights ship with this version: give --checkpoint with a folder that finetune made"
-            )
-        if self.mode not in MODES:
-            faults.append(f"--mode must be one of {', '.join(MODES)}, got {self.mode!r}")
-        if not 0 <= self.min_confidence <= 1:
-            faults.append(f"min_confidence must be in 0..1, got {self.min_confidence}")
-        refuse("lift", faults)
-        self.read_options()
-
-    def read_options(self) -> ReadOptions:
-        """What of this is for the reader."""
-        return ReadOptions(
-            format=self.format, rate_hz=self.rate_hz, width_px=self.width_px, height_px=self.height_px
-        )
-
-
-class LiftSummary(Outcome):
+@dataclass(frozen=True)
+class LiftSummary:
     """What `lift` made, or had made before."""
+
+    out: str
+    manifest: Manifest
+    new_inputs: int
+    """Inputs that this run dealt with; 0 if all were done already."""
+    has_too_many_bad: bool
+    """Whether more inputs were bad than allowed."""
 
     def lines(self) -> list[str]:
         """For the command line."""
         totals = self.manifest.totals
-        done = "lifted" if self.is_new else "was lifted already, nothing to do"
+        done = "lifted" if self.new_inputs else "was lifted already, nothing to do"
         lines = [
             f"{self.out}: {done}; {totals.rows:,} poses of {totals.people:,} people in "
             f"{totals.sources - totals.bad:,} of {totals.sources:,} videos"
         ]
-        return lines + describe_receipts(self.manifest.sources)
+        return lines + describe_receipts(receipts(read_index(self.out)), named_in=INDEX)
 
 
 def run(
@@ -91,8 +77,10 @@ def run(
 ) -> LiftSummary:
     """Lift every person of every video below the inputs and write the poses to a folder or URL.
 
-    Small inputs are lifted in this process; large ones by Ray Data. A run that was killed goes on where it
-    was. A video that cannot be read is set aside in the manifest.
+    Small inputs are lifted in this process; large ones by Ray Data. What is to be done is written down first
+    (see `lift_plan`); a run that was killed goes on where it was, and a run over an archive that has grown
+    lifts what is new. Two runs at once share the work badly but do no harm. A video that cannot be read is
+    set aside and named in the index.
 
     Raises:
         InputError: no detections, no lifting checkpoint, an output folder that holds something else, or the
@@ -100,125 +88,142 @@ def run(
     """
     out = storage.absolute(out)
     checkpoint = None if config.checkpoint is None else storage.absolute(config.checkpoint)
-    lifter = load_lifter(checkpoint, config.mode, config.min_confidence)  # refuse it before any work
-    job = plan(inputs, out=out, checkpoint=checkpoint, config=config)
+    lifter = load_lifter(checkpoint, config)  # refuse it before any work
+    found = find_inputs(inputs, out=out, options=config.read_options())
+    job = Job(kind="poses", config=settings(config, checkpoint), inputs=(), made_by=made_by("mpm lift"))
     metadata = TableMetadata(config=json.dumps(job.config), made_by=job.made_by, skeleton=lifter.skeleton)
-    work = partial(lift_shard, checkpoint=checkpoint, config=config, metadata=metadata)
-    outcome = run_job(out, job, work, max_bad_fraction=max_bad_fraction, progress=progress)
-    return LiftSummary(**vars(outcome))
+    steps = Steps(checkpoint=checkpoint, config=config, metadata=metadata)
+    is_ours = claim_output(out, job) == "new"
+    try:
+        manifest, done = _run_plan(out, job, found, steps, progress=progress)
+    except BaseException:
+        # Nothing was done yet that a second run could go on from: leave nothing.
+        if is_ours and not _has_parts(out):
+            _abandon(out)
+        raise
+    bad_fraction = manifest.totals.bad / manifest.totals.sources
+    return LiftSummary(out, manifest, done, bad_fraction > max_bad_fraction or bad_fraction == 1)
 
 
-def plan(inputs: Sequence[str], *, out: str, checkpoint: str | None, config: LiftConfig) -> Job:
-    """What is to be made from what: every video below the inputs, once, and the weights that lift it."""
-    options = config.read_options()
-    found = {
-        source.name: source
-        for url in inputs
-        for source in find_sources(storage.absolute(url), options)
-        if not source.name.startswith(f"{out}/")  # an output inside the input is no input
+def _run_plan(
+    out: str, job: Job, found: Mapping[str, Input], steps: Steps, *, progress: Progress
+) -> tuple[Manifest, int]:
+    """Plan, make what is missing, and say what is there; also how many inputs were dealt with."""
+    may_split = not steps.config.placing.needs_whole_track
+    shard_bytes = max(1, round(steps.config.shard_mib * 2**20))
+    plan = extend_plan(out, job, found, shard_bytes=shard_bytes, may_split=may_split)
+    done = 0
+    while True:
+        before = read_manifest(out, "poses") if storage.exists(storage.join(out, MANIFEST)) else None
+        known = _still_there(out, before.parts) if before else {}
+        missing = [name for name in plan.part_names if name not in known]
+        if before is not None and not missing:
+            return before, done
+        commits = _Commits(make_parts(plan, missing, out=out, steps=steps), progress, plan.inputs)
+        index = read_index(out) if known else index_commits(())
+        # A run that died between index and manifest left rows of parts that are said anew here.
+        index = index.filter(pc.is_in(index["part"], pa.array(list(known), pa.string())))
+        index = pa.concat_tables([index, index_commits(commits)])
+        done += commits.inputs
+        if plan.inputs == 1 and (bad := bad_inputs(index)):
+            storage.remove(storage.join(out, plan.part_names[0]))
+            raise InputError(bad[0][1])
+        parts = {**known, **{part.name: part for part in commits.parts}}
+        manifest = _finish(out, job, index, tuple(parts[name] for name in plan.part_names))
+        # Another run may have planned more meanwhile: whoever is last sees all of it done.
+        plan = read_plan(out)
+        if len(plan.part_names) == len(manifest.parts):
+            return manifest, done
+
+
+def _still_there(out: str, parts: Sequence[Part]) -> dict[str, Part]:
+    """The parts that lie where they were put, as large as they were."""
+    found = storage.list_stamps(out, (".parquet",))
+    return {
+        part.name: part
+        for part in parts
+        if (stamp := found.get(storage.join(out, part.name))) and stamp.size_bytes == part.size_bytes
     }
-    settings: dict[str, JsonValue] = {
-        "checkpoint": checkpoint,
-        "weights": storage.file_stamp(
-            storage.join(checkpoint or str(shipped_weights()), TENSORS_FILE)
-        ).version,
-        "mode": config.mode,
-        "min_confidence": config.min_confidence,
-        "format": config.format,
-        "rate_hz": config.rate_hz,
-        "width_px": config.width_px,
-        "height_px": config.height_px,
-    }
-    return Job(
-        kind="poses",
-        config=settings,
-        inputs=tuple(_describe_source(found[name]) for name in sorted(found)),
-        made_by=made_by("mpm lift"),
+
+
+class _Commits:
+    """Commits on their way into the index; what the manifest and the watcher want of them stays here."""
+
+    def __init__(self, commits: Iterable[Commit], progress: Progress, total: int) -> None:
+        self._commits, self._progress, self._total = commits, progress, total
+        self.parts: list[Part] = []
+        self.inputs = 0
+
+    def __iter__(self) -> Iterator[Commit]:
+        for commit in self._commits:
+            self.parts.append(commit.part)
+            self.inputs += len(commit.receipts)
+            self._progress(self.inputs, self._total)
+            yield commit
+
+
+def _finish(out: str, job: Job, index: pa.Table, parts: tuple[Part, ...]) -> Manifest:
+    """Index, page and manifest of what is done; the manifest last."""
+    manifest = Manifest(
+        kind=job.kind,
+        plan=job.plan,
+        config=job.config,
+        made_by=job.made_by,
+        totals=sum_index(index),
+        parts=parts,
+        sources=(),
     )
+    write_index(out, index)
+    write_page(out, manifest, index)
+    storage.write_once(storage.join(out, MANIFEST), manifest.model_dump_json(indent=1).encode())
+    return manifest
 
 
-def _describe_source(source: Source) -> Input:
-    stamps = storage.describe_files(source.files)
-    digest = hashlib.sha256(json.dumps([[url, *stamp] for url, stamp in stamps.items()]).encode())
+def _has_parts(out: str) -> bool:
+    return any(name.startswith("part-") for name in storage.list_names(out)) if storage.exists(out) else False
+
+
+def _abandon(out: str) -> None:
+    """Remove what a job has written, and the folder if nothing else is in it."""
+    plans = storage.join(out, PLAN)
+    if storage.exists(plans):
+        for url in storage.list_files(plans, ("",)):
+            storage.remove(url)
+        storage.remove_folder_if_empty(plans)
+    for name in (INDEX, REPORT_FILE, JOB):
+        storage.remove(storage.join(out, name))
+    storage.remove_folder_if_empty(out)
+
+
+def find_inputs(inputs: Sequence[str], *, out: str, options: ReadOptions) -> dict[str, Input]:
+    """Every video below the inputs, once, by its URL, from one listing of each."""
+    found: dict[str, Input] = {}
+    for url in dict.fromkeys(map(storage.absolute, inputs)):
+        stamps = storage.list_stamps(url, SUFFIXES)
+        for source in find_sources(url, options, files=list(stamps)):
+            if not source.name.startswith(f"{out}/"):  # an output inside the input is no input
+                found[source.name] = _describe_source(source, stamps)
+    return found
+
+
+def _describe_source(source: Source, stamps: Mapping[str, storage.FileStamp]) -> Input:
+    if source.files == (source.name,):
+        stamp = stamps[source.name]
+        return Input(url=source.name, size_bytes=stamp.size_bytes, stamp=stamp.version)
+    digest = hashlib.sha256(json.dumps([[url, *stamps[url]] for url in source.files]).encode())
     return Input(
         url=source.name,
-        size_bytes=sum(stamp.size_bytes for stamp in stamps.values()),
+        size_bytes=sum(stamps[url].size_bytes for url in source.files),
         stamp=digest.hexdigest()[:16],
     )
 
 
-def lift_shard(
-    inputs: Sequence[Input], *, checkpoint: str | None, config: LiftConfig, metadata: TableMetadata
-) -> PartResult:
-    """Poses of everybody in the videos that can be read, and what came of each video."""
-    lifter = load_lifter(checkpoint, config.mode, config.min_confidence)
-    options = config.read_options()
-    poses: list[PoseTrack] = []
-    receipts = []
-    for item in inputs:
-        try:
-            tracks = read_source(_source_of(item.url, options), options)
-            lifted = [lift_track(track, lifter) for track in tracks]
-        except storage.StorageError:  # no fault of this video
-            raise
-        except InputError as error:
-            receipts.append(
-                Receipt(url=item.url, size_bytes=item.size_bytes, status="bad", reason=str(error))
-            )
-            continue
-        poses += lifted
-        receipts.append(_receipt(item, tracks))
-    return PartResult(table=poses_to_table(poses, metadata=metadata), receipts=tuple(receipts))
-
-
-def _source_of(name: str, options: ReadOptions) -> Source:
-    """The video of a planned name: where one folder holds several, the name ends in a pattern."""
-    where = posixpath.dirname(name) if name.endswith("*") else name
-    return next(source for source in find_sources(where, options) if source.name == name)
-
-
-def _receipt(item: Input, tracks: Sequence[Track]) -> Receipt:
-    rows = sum(len(track.frames) for track in tracks)
-    notes = dict.fromkeys(note for track in tracks for note in track.notes)
-    if any(track.rate_hz is None for track in tracks):
-        notes[f"nobody says the rate: {ASSUMED_RATE_HZ:g} Hz assumed; give --rate-hz"] = None
-    return Receipt(
-        url=item.url,
-        size_bytes=item.size_bytes,
-        status="done",
-        rows=rows,
-        frames=rows,
-        seconds=sum(len(track.frames) / (track.rate_hz or ASSUMED_RATE_HZ) for track in tracks),
-        people=tuple(f"{track.source}/{track.person}" for track in tracks),
-        notes=tuple(notes),
-    )
-
-
-@lru_cache(maxsize=1)
-def load_lifter(checkpoint: str | None, mode: str, min_confidence: float) -> Lifter:
-    """The model, loaded once in a process; None: the weights that ship, wherever that process has them."""
-    with nullcontext(shipped_weights()) if checkpoint is None else storage.fetch_folder(checkpoint) as folder:
-        lifter = Lifter.load(folder, mode=mode, min_confidence=min_confidence, device=_device())
-    if lifter.skeleton not in LIFTED_SKELETONS:
-        raise InputError(
-            f"{checkpoint or folder}: this checkpoint does not fit; its skeleton is {lifter.skeleton.name}, "
-            f"wanted {' or '.join(skeleton.name for skeleton in LIFTED_SKELETONS)}: "
-            f"{describe_difference(lifter.skeleton, H36M_17)}; give a checkpoint of such a skeleton"
-        )
-    return lifter
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def parse_image_size(text: str | None) -> tuple[int | None, int | None]:
-    """Width and height of `1920x1080`; InputError if it is not that."""
-    if text is None:
-        return None, None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
-        raise InputError(f"--image-size {text}: wanted WIDTHxHEIGHT in pixels, such as 1920x1080")
-    return int(parts[0]), int(parts[1])
+def settings(config: LiftConfig, checkpoint: str | None) -> dict[str, JsonValue]:
+    """All that decides what comes out, beside the inputs."""
+    weights = storage.join(checkpoint or str(shipped_weights()), TENSORS_FILE)
+    said = dataclasses.asdict(config)
+    said.pop("shard_mib")  # which says in what portions, and may change as an archive grows
+    # The content, not its place: the same weights from another machine's disk go on with the job.
+    said["checkpoint"] = None if checkpoint is None else "given"
+    said["weights"] = hashlib.sha256(storage.read_bytes(weights)).hexdigest()[:16]
+    return said

@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
@@ -35,6 +36,9 @@ class Input(Record):
     size_bytes: int
     stamp: str
     """Changes when the input does: modification time or ETag."""
+    piece: int = 0
+    """Which piece of it is meant, of `pieces`: a large input is shared by several parts."""
+    pieces: int = 1
 
 
 class Job(Record):
@@ -55,8 +59,25 @@ class Job(Record):
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
+class TrackLine(Record):
+    """One person of one video as lifted: how much, and how good it looks. None: not measured."""
+
+    source: str
+    person: str
+    rows: int
+    seconds: float
+    image_error: float | None = None
+    """How far the 3D, laid over the image, misses the keypoints, in sizes of the person."""
+    limb_variation: float | None = None
+    """Median over the limbs of the standard deviation of the length over its mean."""
+    inpainted_share: float | None = None
+    """Share of the joints that nobody saw."""
+    error_50_mm: float | None = None
+    """Mean of the expected errors."""
+
+
 class Receipt(Record):
-    """What came of one input."""
+    """What came of one input, or of one piece of it."""
 
     url: str
     size_bytes: int
@@ -76,6 +97,10 @@ class Receipt(Record):
     split: str | None = None
     notes: tuple[str, ...] = ()
     """What the reader had to assume."""
+    piece: int = 0
+    """Which piece of the input, as planned."""
+    tracks: tuple[TrackLine, ...] = ()
+    """The people lifted, one by one."""
 
 
 class Part(Record):
@@ -160,20 +185,25 @@ BAD_SHOWN = 20
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
-def describe_receipts(receipts: Sequence[Receipt]) -> list[str]:
+def describe_receipts(receipts: Iterable[Receipt], *, named_in: str = MANIFEST) -> list[str]:
     """Lines of a summary: what readers assumed (notes that differ in numbers are one), bad inputs."""
     variants: dict[str, Counter[str]] = {}
+    bad: dict[str, str] = {}
     for receipt in receipts:
         for note in receipt.notes:
             variants.setdefault(_NUMBER.sub("...", note), Counter())[note] += 1
+        if receipt.status == "bad":
+            bad[receipt.url] = str(receipt.reason)
     lines = [
         f"  assumed for {notes.total():,}: {next(iter(notes)) if len(notes) == 1 else general}"
         for general, notes in sorted(variants.items())
     ]
-    bad = [(receipt.url, str(receipt.reason)) for receipt in receipts if receipt.status == "bad"]
-    lines += [f"  bad: {reason if url in reason else f'{url}: {reason}'}" for url, reason in bad[:BAD_SHOWN]]
+    lines += [
+        f"  bad: {reason if url in reason else f'{url}: {reason}'}"
+        for url, reason in islice(bad.items(), BAD_SHOWN)
+    ]
     if len(bad) > BAD_SHOWN:
-        lines.append(f"  bad: {len(bad) - BAD_SHOWN:,} more, all named in {MANIFEST}")
+        lines.append(f"  bad: {len(bad) - BAD_SHOWN:,} more, all named in {named_in}")
     return lines
 
 

@@ -36,6 +36,9 @@ SHARD_INPUTS = 512
 IN_PROCESS_BYTES = 32 * 2**20
 """What is left to do is done in this process up to this size: starting Ray would take longer."""
 
+KILLS = "reading it kills the process: it is too large for the memory, or the reader has a fault"
+"""Why an input is bad that cannot even be refused."""
+
 RECEIPTS_KEY = "mpm.receipts"
 _RECEIPTS = TypeAdapter(tuple[Receipt, ...])
 
@@ -89,10 +92,11 @@ def plan_shards(job: Job) -> tuple[Shard, ...]:
             group_bytes = 0
         groups[-1].append(item)
         group_bytes += item.size_bytes
-    return tuple(_name_shard(job, group) for group in groups)
+    return tuple(name_shard(job, group) for group in groups)
 
 
-def _name_shard(job: Job, inputs: Sequence[Input]) -> Shard:
+def name_shard(job: Job, inputs: Sequence[Input]) -> Shard:
+    """The shard of these inputs, its part named by their content and the job's configuration."""
     content = job.model_copy(update={"inputs": tuple(inputs)}).plan
     return Shard(part_name=f"part-{content}.parquet", inputs=tuple(inputs))
 
@@ -174,19 +178,31 @@ def make_parts(out: str, job: Job, work: Work, *, progress: Progress) -> list[Co
 
 def make_part(shard: Shard, *, out: str, work: Work) -> Commit:
     """Write the part of a shard with its receipts in one put; if it is there and whole, only read them."""
+    return read_part(shard, out=out) or write_part(shard, work(shard.inputs), out=out)
+
+
+def read_part(shard: Shard, *, out: str) -> Commit | None:
+    """What a part that was written before says of itself; None if there is none, or it is damaged."""
     url = storage.join(out, shard.part_name)
-    if storage.exists(url):
-        content = storage.read_bytes(url)
-        try:
-            receipts = _RECEIPTS.validate_json(read_metadata(content, url=url)[RECEIPTS_KEY])
-        except InputError:  # damaged on its way: made again and replaced
-            pass
-        else:
-            return _commit(shard, content, receipts)
-    result = work(shard.inputs)
+    if not storage.exists(url):
+        return None
+    content = storage.read_bytes(url)
+    try:
+        receipts = _RECEIPTS.validate_json(read_metadata(content, url=url)[RECEIPTS_KEY])
+    except InputError:
+        return None
+    return _commit(shard, content, receipts)
+
+
+def write_part(shard: Shard, result: PartResult, *, out: str) -> Commit:
+    """Commit a part in one put, if nobody has done so meanwhile; a damaged one is replaced."""
+    url = storage.join(out, shard.part_name)
     metadata = result.table.schema.metadata | {RECEIPTS_KEY.encode(): _RECEIPTS.dump_json(result.receipts)}
     content = to_parquet(result.table.replace_schema_metadata(metadata))
-    storage.write_once(url, content)
+    if not storage.write_new(url, content):
+        if (by_another := read_part(shard, out=out)) is not None:
+            return by_another
+        storage.write_once(url, content)
     return _commit(shard, content, result.receipts)
 
 

@@ -13,7 +13,7 @@ from ray.util.annotations import RayDeprecationWarning
 
 from mpm_model.errors import InputError
 from pipelines.manifest import Input, Receipt
-from pipelines.parts import Commit, PartResult, Shard, Work, make_part
+from pipelines.parts import KILLS, Commit, PartResult, Shard, Work, make_part
 from pipelines.ray_session import ensure_ray, quiet_ray_data
 
 Result = TypeVar("Result")
@@ -37,7 +37,7 @@ def make_parts_on_ray(shards: Sequence[Shard], *, out: str, work: Work) -> Itera
         yield commit
     for shard in shards:
         if shard.part_name not in made:
-            yield _make_alone(shard, out=out, work=work)
+            yield make_alone(shard, out=out, work=work)
 
 
 def _stream(shards: Sequence[Shard], *, out: str, work: Work) -> Iterator[Commit]:
@@ -61,32 +61,37 @@ def _make_batch(batch: dict[str, np.ndarray], *, out: str, work: Work) -> dict[s
     return {"commit": [make_part(shard, out=out, work=work).model_dump_json() for shard in shards]}
 
 
-def _make_alone(shard: Shard, *, out: str, work: Work) -> Commit:
+def make_alone(
+    shard: Shard, *, out: str, work: Work, probe: Callable[[Sequence[Input]], object] | None = None
+) -> Commit:
+    """Make a part in a process of its own; what ends it becomes bad inputs. Exceptions come through.
+
+    `probe` is the part of the work that an input may end its process by: all of it, if not given.
+    """
     try:
         return _run(make_part, shard, out=out, work=work)
     except _LOST:
-        killers = [item for item in shard.inputs if _kills(item, work)]
+        killers = [item for item in shard.inputs if _kills(item, probe or work)]
         return _run(make_part, shard, out=out, work=partial(_work_without, killers=killers, work=work))
 
 
-def _kills(item: Input, work: Work) -> bool:
+def _kills(item: Input, probe: Callable[[Sequence[Input]], object]) -> bool:
     try:
-        _run(_try, item, work=work)
+        _run(_try, item, probe=probe)
     except _LOST:
         return True
     return False
 
 
-def _try(item: Input, *, work: Work) -> None:
-    work([item])
+def _try(item: Input, *, probe: Callable[[Sequence[Input]], object]) -> None:
+    probe([item])
 
 
 def _work_without(inputs: Sequence[Input], *, killers: Sequence[Input], work: Work) -> PartResult:
     result = work([item for item in inputs if item not in killers])
     rest = iter(result.receipts)
-    reason = "reading it kills the process: it is too large for the memory, or the reader has a fault"
     receipts = tuple(
-        Receipt(url=item.url, size_bytes=item.size_bytes, status="bad", reason=reason)
+        Receipt(url=item.url, size_bytes=item.size_bytes, status="bad", reason=KILLS)
         if item in killers
         else next(rest)
         for item in inputs

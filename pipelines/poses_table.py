@@ -1,7 +1,7 @@
 """The poses table: what `lift` writes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from pipelines.schema import (
     build_table,
     from_parquet,
     poses_schema,
+    read_where,
     skeleton_of,
     tensor_column,
     to_parquet,
@@ -61,6 +62,18 @@ class PoseTrack:
     """Pelvis in the camera's axes, from the camera's centre, metres; None if nothing says its place."""
     up_cam: Float[np.ndarray, "3"] | None = None
     """Unit vector that points up in the camera's axes; None if it was not asked for."""
+
+
+_PER_FRAME = (
+    "frames", "time_s", "joints_rel_m", "is_observed", "keypoints_px", "confidence", "error_50_mm",
+    "error_90_mm", "root_cam_m",
+)  # fmt: skip
+
+
+def take_rows(track: PoseTrack, rows: slice) -> PoseTrack:
+    """Some frames of a track."""
+    known = {name: getattr(track, name) for name in _PER_FRAME}
+    return replace(track, **{name: values[rows] for name, values in known.items() if values is not None})
 
 
 def poses_to_table(tracks: Sequence[PoseTrack], *, metadata: TableMetadata) -> pa.Table:
@@ -117,6 +130,15 @@ def read_poses(url: str, *, skeleton: Skeleton | None = H36M_17) -> list[PoseTra
         table = from_parquet(read_bytes(part), url=part, schema=POSES, skeleton=skeleton)
         tracks += _split_by_person(table)
     return tracks
+
+
+def read_track(
+    parts: Sequence[str], *, source: str, person: str | None = None, skeleton: Skeleton | None = None
+) -> list[PoseTrack]:
+    """Everybody of one video, or one person of it, from the parts in which they lie; little else is read."""
+    where = {"source": source} | ({} if person is None else {"person": person})
+    tables = [read_where(url, where, schema=POSES, skeleton=skeleton) for url in parts]
+    return _split_by_person(pa.concat_tables(tables)) if tables else []
 
 
 def _split_by_person(table: pa.Table) -> list[PoseTrack]:

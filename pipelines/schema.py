@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mpm_model.errors import InputError
@@ -179,6 +180,49 @@ def from_parquet(content: bytes, *, url: str, schema: str, skeleton: Skeleton | 
     InputError if it is no Parquet file, is cut short or damaged, is no table of ours, or is another one.
     """
     file = _open(content, url=url)
+    _check(file, url=url, schema=schema, skeleton=skeleton)
+    try:
+        return file.read()
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(url, error) from error
+
+
+def read_where(
+    url: str, where: Mapping[str, str], *, schema: str, skeleton: Skeleton | None = H36M_17
+) -> pa.Table:
+    """The rows of a Parquet file whose text columns have these values; of the rest little is read.
+
+    Row groups that cannot hold such rows, by their statistics, are passed over. InputError as `from_parquet`.
+    """
+    from pipelines.storage import arrow_filesystem, storage_errors
+
+    filesystem, path = arrow_filesystem(url)
+    try:
+        with storage_errors(url), filesystem.open_input_file(path) as opened:
+            file = pq.ParquetFile(opened)
+            _check(file, url=url, schema=schema, skeleton=skeleton)
+            groups = [number for number in range(file.num_row_groups) if _may_hold(file, number, where)]
+            table = file.read_row_groups(groups)
+    except pa.ArrowException as error:
+        raise _damaged(url, error) from error
+    for name, value in where.items():
+        table = table.filter(pc.equal(table[name], value))
+    return table
+
+
+def _may_hold(file: pq.ParquetFile, number: int, where: Mapping[str, str]) -> bool:
+    group = file.metadata.row_group(number)
+    for i in range(group.num_columns):
+        column = group.column(i)
+        value, known = where.get(column.path_in_schema), column.statistics
+        if value is None or known is None or not known.has_min_max:
+            continue
+        if not known.min <= value <= known.max:
+            return False
+    return True
+
+
+def _check(file: pq.ParquetFile, *, url: str, schema: str, skeleton: Skeleton | None) -> None:
     metadata = file.schema_arrow.metadata or {}
     found = metadata.get(SCHEMA_KEY, b"").decode(errors="replace")
     if found != schema:
@@ -190,10 +234,6 @@ def from_parquet(content: bytes, *, url: str, schema: str, skeleton: Skeleton | 
     wanted = SKELETONS if skeleton is None else [skeleton.name]
     if joints not in wanted:
         raise InputError(f"{url}: wanted skeleton {' or '.join(map(repr, wanted))}, got {joints!r}")
-    try:
-        return file.read()
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(url, error) from error
 
 
 def skeleton_of(table: pa.Table) -> Skeleton:

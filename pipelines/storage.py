@@ -88,15 +88,34 @@ def list_names(url: str) -> list[str]:
 
 def list_files(url: str, suffixes: tuple[str, ...]) -> list[str]:
     """URLs of all files below a folder that end in one of the suffixes, sorted; a file lists itself."""
+    return list(list_stamps(url, suffixes))
+
+
+def list_stamps(url: str, suffixes: tuple[str, ...]) -> dict[str, FileStamp]:
+    """What `list_files` gives, each with its stamp, from one listing."""
     filesystem, path = open_filesystem(url)
     with storage_errors(url):
         found = _files_below(filesystem, path)
         if not found and _info(filesystem, path) is None:
             raise InputError(f"{url}: no such file or folder")
-    if found == [path]:
-        return [url]
-    wanted = sorted(name for name in found if name.endswith(suffixes))
-    return [filesystem.unstrip_protocol(name) for name in wanted] if "://" in url else wanted
+        if list(found) == [path]:
+            return {url: _stamp(filesystem, found[path])}
+        wanted = sorted(name for name in found if name.endswith(suffixes))
+        full = filesystem.unstrip_protocol if "://" in url else str
+        return {full(name): _stamp(filesystem, found[name]) for name in wanted}
+
+
+def list_times(url: str) -> dict[str, float]:
+    """When each file directly in a folder was written, Unix time in seconds."""
+    filesystem, path = open_filesystem(url)
+    with storage_errors(url):
+        entries = [entry for entry in filesystem.ls(path, detail=True) if entry["type"] == "file"]
+    return {
+        join(url, posixpath.basename(entry["name"])): float(
+            entry["mtime"] if "mtime" in entry else entry["LastModified"].timestamp()
+        )
+        for entry in entries
+    }
 
 
 def file_stamp(url: str) -> FileStamp:
@@ -132,6 +151,19 @@ def read_bytes(url: str) -> bytes:
         try:
             return gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{url}: wanted a gzip file, got one that does not unpack ({error})") from error
+    return content
+
+
+def read_start(url: str, size_bytes: int) -> bytes:
+    """What a file begins with: at most so many bytes are fetched; of a `.gz`, what unpacks from them."""
+    filesystem, path = open_filesystem(url)
+    with storage_errors(url):
+        content: bytes = filesystem.cat_file(path, start=0, end=size_bytes)
+    if url.endswith(".gz"):
+        try:
+            return zlib.decompressobj(wbits=31).decompress(content)
+        except zlib.error as error:
             raise InputError(f"{url}: wanted a gzip file, got one that does not unpack ({error})") from error
     return content
 
@@ -219,7 +251,7 @@ def fetch_folder(url: str) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="mpm-") as scratch:
         with storage_errors(url):
-            names = _files_below(filesystem, path)
+            names = list(_files_below(filesystem, path))
             if not names or names == [path]:
                 raise InputError(f"{url}: wanted a folder, {'got a file' if names else 'there is none'}")
             copies = [Path(scratch, name[len(path) :].lstrip("/")) for name in names]
@@ -279,19 +311,22 @@ def _info(filesystem: Any, path: str) -> dict[str, Any] | None:
     return entry
 
 
-def _files_below(filesystem: Any, path: str) -> list[str]:
-    """Paths of the files below a folder, or the path itself if it is a file; no hidden ones, no markers."""
-    return [
-        name
+def _files_below(filesystem: Any, path: str) -> dict[str, dict[str, Any]]:
+    """Files below a folder, or the path itself if it is a file, by path; no hidden ones, no markers."""
+    return {
+        name: entry
         for name, entry in filesystem.find(path, detail=True).items()
         if entry["type"] != "directory" and not name.endswith("/")
         if not any(part.startswith(".") for part in name[len(path) :].split("/"))
-    ]
+    }
 
 
 def _stamp(filesystem: Any, entry: dict[str, Any]) -> FileStamp:
     if isinstance(filesystem, LocalFileSystem):
-        status = os.stat(entry["name"])
+        try:
+            status = os.stat(entry["name"])
+        except FileNotFoundError:  # a link to nothing, or removed meanwhile: reading it will say so
+            return FileStamp(0, "absent")
         return FileStamp(status.st_size, str(status.st_mtime_ns))
     version = entry.get("ETag") or filesystem.modified(entry["name"])
     return FileStamp(int(entry["size"]), str(version).strip('"'))

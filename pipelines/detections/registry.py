@@ -11,15 +11,18 @@ from pipelines import storage
 from pipelines.detections.coco import read_coco
 from pipelines.detections.mediapipe import read_mediapipe
 from pipelines.detections.openpose import read_openpose, split_videos
-from pipelines.detections.source import FORMATS, UNRECOGNISED, ReadOptions, Source
+from pipelines.detections.source import FORMATS, NOT_LOOKED_AT, UNRECOGNISED, ReadOptions, Source
 from pipelines.detections.track import Track
 from pipelines.detections.tracks_file import read_tracks_file
 
-__all__ = ["FORMATS", "ReadOptions", "Source", "find_sources", "read_source"]
+__all__ = ["FORMATS", "SUFFIXES", "ReadOptions", "Source", "find_sources", "read_source"]
 
 _JSON = (".json", ".json.gz")
 _TRACKS = (".parquet", ".npz")
+SUFFIXES = _JSON + _TRACKS
+"""How files of detections end."""
 _PEEKS = 10
+_START_BYTES = 2**16
 _READERS = 16
 
 _READ: Mapping[str, Callable[[Source, ReadOptions], list[Track]]] = {
@@ -45,21 +48,21 @@ _SIGNATURES = {
 }
 
 
-def find_sources(url: str, options: ReadOptions | None = None) -> list[Source]:
+def find_sources(
+    url: str, options: ReadOptions | None = None, *, files: Sequence[str] | None = None
+) -> list[Source]:
     """The videos whose detections stand in a file, a folder or a tree of folders, sorted by name.
 
     A folder of OpenPose frames is one video (or several, told apart by their file names); any other JSON,
-    Parquet or npz file is one. The format is told by content unless the options say it. Files of other kinds
-    in a folder are passed over; JSON that is none of ours becomes a source of its own, which is refused when
-    it is read. InputError, naming what was found, if nothing fits.
+    Parquet or npz file is one. The format is told by content unless the options say it; of a folder only the
+    first files are looked into. Files of other kinds in a folder are passed over; JSON that is none of ours
+    becomes a source of its own, which is refused when it is read. `files` are those of a listing with
+    `SUFFIXES` made before. InputError, naming what was found, if nothing fits.
     """
     options = options or ReadOptions()
+    listed = storage.list_files(url, SUFFIXES) if files is None else files
     # What begins with _ is said about an output, not one of its inputs.
-    files = [
-        name
-        for name in storage.list_files(url, _JSON + _TRACKS)
-        if name == url or not posixpath.basename(name).startswith("_")
-    ]
+    files = [name for name in listed if name == url or not posixpath.basename(name).startswith("_")]
     if files == [url]:
         sources = [_single_file(url, options)]
     else:
@@ -84,9 +87,10 @@ def find_sources(url: str, options: ReadOptions | None = None) -> list[Source]:
 
 def read_source(source: Source, options: ReadOptions | None = None) -> list[Track]:
     """The tracks of one video, at least one; InputError if it cannot be read or nobody is in it."""
-    if source.format == UNRECOGNISED:
+    kind = _format_of(source.files[0]) if source.format == NOT_LOOKED_AT else source.format
+    if kind == UNRECOGNISED:
         raise InputError(f"{source.name}: wanted 2D detections, got {_what_is(source.files[0])}")
-    return _READ[source.format](source, options or ReadOptions())
+    return _READ[kind](source, options or ReadOptions())
 
 
 def _folder_first(url: str) -> tuple[str, str]:
@@ -107,11 +111,12 @@ def _in_folder(folder: str, files: Sequence[str], options: ReadOptions) -> list[
             return split_videos(folder, jsons)
         return [_single_file(url, options) for url in jsons]
     # One frame of OpenPose among the first files tells that all are: a folder may hold a hundred thousand.
-    if "openpose" in _formats_of(jsons[:_PEEKS]):
+    formats = _formats_of(jsons[:_PEEKS])
+    if "openpose" in formats:
         return tracks + split_videos(folder, jsons)
+    formats += [NOT_LOOKED_AT] * (len(jsons) - len(formats))
     return tracks + [
-        Source(name=url, format=kind, files=(url,))
-        for url, kind in zip(jsons, _formats_of(jsons), strict=True)
+        Source(name=url, format=kind, files=(url,)) for url, kind in zip(jsons, formats, strict=True)
     ]
 
 
@@ -123,14 +128,20 @@ def _formats_of(urls: Sequence[str]) -> list[str]:
 def _format_of(url: str) -> str:
     """The format by content.
 
-    JSON is told by its keys and not parsed: it may be cut in half, which its reader says better.
+    JSON is told by its keys and not parsed: it may be cut in half, which its reader says better. What a file
+    begins with nearly always tells it.
     """
     try:
-        content = storage.read_bytes(url)
+        start = storage.read_start(url, _START_BYTES)
+        found = _recognise(start)
+        return found if found != UNRECOGNISED else _recognise(storage.read_bytes(url))
     except storage.StorageError:
         raise
     except InputError:  # a gzip file cut short: reading it will say so
         return UNRECOGNISED
+
+
+def _recognise(content: bytes) -> str:
     if content.startswith((b"PAR1", b"PK\x03\x04")):
         return "tracks"
     if not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 
-from mpm_model.errors import refuse
+from mpm_model.errors import InputError, refuse
 
 FORMATS = ("openpose", "openpose_body25", "openpose_body25b", "mediapipe", "coco", "tracks")
 """Formats by name; `openpose` tells BODY_25 from BODY_25B by itself."""
 
+NOT_LOOKED_AT = "json"
+"""Format of a JSON file that nobody has looked into yet: reading it finds out."""
 UNRECOGNISED = "unrecognised"
 """Format of a file that is none of ours: reading it says so, and the other files are not held up."""
 
@@ -48,6 +50,16 @@ class Source:
     name: str
     """URL of the file or folder, with `/name*` when a folder holds the frames of several videos."""
     format: str
-    """One of `FORMATS`, or `UNRECOGNISED`."""
+    """One of `FORMATS`, `NOT_LOOKED_AT` or `UNRECOGNISED`."""
     files: tuple[str, ...]
     """URLs of its files; for OpenPose one a frame, else just one."""
+
+
+def parse_image_size(text: str | None) -> tuple[int | None, int | None]:
+    """Width and height of `1920x1080`; InputError if it is not that."""
+    if text is None:
+        return None, None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isascii() and part.isdigit() and int(part) > 0 for part in parts):
+        raise InputError(f"--image-size {text}: wanted WIDTHxHEIGHT in pixels, such as 1920x1080")
+    return int(parts[0]), int(parts[1])

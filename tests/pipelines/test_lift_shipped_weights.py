@@ -7,7 +7,7 @@ from mpm_model.checkpoint import Checkpoint, save_checkpoint
 from mpm_model.network.config import PoseTransformerConfig
 from mpm_model.network.masked import MaskedPoseModel, UnifiedPoseModel
 from mpm_model.pose.skeletons import H36M_17
-from pipelines import lift
+from pipelines import lift, lift_config, lift_steps
 from pipelines.poses_table import read_poses
 from tests.command import mpm
 
@@ -20,8 +20,9 @@ SIZES = PoseTransformerConfig(
 def ship(tmp_path, monkeypatch):
     """Puts an untrained network where the weights that ship are looked for."""
     folder = tmp_path / "package" / "weights"
-    monkeypatch.setattr(lift, "shipped_weights", lambda: folder)
-    lift.load_lifter.cache_clear()
+    for module in (lift, lift_config, lift_steps):
+        monkeypatch.setattr(module, "shipped_weights", lambda: folder)
+    lift_steps._load.cache_clear()
 
     def shipped(kind: type) -> str:
         checkpoint = Checkpoint(
@@ -31,7 +32,7 @@ def ship(tmp_path, monkeypatch):
         return str(folder)
 
     yield shipped
-    lift.load_lifter.cache_clear()
+    lift_steps._load.cache_clear()
 
 
 @pytest.fixture

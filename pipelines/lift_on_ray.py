@@ -1,0 +1,110 @@
+"""The shards of a lifting job on Ray Data: tasks that read, a pool of actors that lift and commit."""
+
+import os
+import pickle
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import ray
+import ray.data
+from ray.util.annotations import RayDeprecationWarning
+
+from pipelines.lift_steps import Steps
+from pipelines.parts import Commit, Shard, read_part, write_part
+from pipelines.parts_on_ray import RETRIES, make_alone
+from pipelines.ray_session import ensure_ray, quiet_ray_data
+
+READ_CPUS = 0.5
+"""Share of a core that a reading task asks for. Another than an actor's, else Ray would run both in one
+process, and a file that ends the process that reads it would end the model."""
+MOST_ACTORS = 4096
+"""No cluster has so many."""
+
+
+def make_parts_on_ray(shards: Iterable[Shard], *, out: str, steps: Steps) -> Iterator[Commit]:
+    """Make the parts of all shards in parallel; they come as they are done.
+
+    While an actor lifts a shard, its next one is read. A shard whose reading failed, which Ray Data sets
+    aside so that the others go on, is made again by itself: there an exception comes through, and an input
+    that ends its process even when alone becomes a bad input.
+    """
+    ensure_ray()
+    items = [shard.model_dump_json() for shard in shards]
+    made = set()
+    for row in _dataset(items, out=out, steps=steps).iter_rows():
+        commit = Commit.model_validate_json(row["commit"])
+        made.add(commit.part.name)
+        yield commit
+    for item in items:
+        shard = Shard.model_validate_json(item)
+        if shard.part_name not in made:
+            yield make_alone(shard, out=out, work=steps, probe=steps.read)
+
+
+def _dataset(items: list[str], *, out: str, steps: Steps) -> ray.data.Dataset:
+    gpus = ray.cluster_resources().get("GPU", 0)
+    cores = _cores()
+    dataset = ray.data.from_items(items, override_num_blocks=len(items))
+    with warnings.catch_warnings():
+        # Left alone, Ray Data tries a task that kills its process for ever. The bound has no other place
+        # than the arguments that 2.60 calls deprecated.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        dataset = dataset.map_batches(
+            _read_batch,
+            fn_kwargs={"out": out, "steps": steps},
+            batch_size=1,
+            num_cpus=READ_CPUS,
+            **({"concurrency": cores} if cores else {}),
+            max_retries=RETRIES,
+        )
+    dataset = dataset.map_batches(
+        LiftActor,
+        fn_constructor_kwargs={"out": out, "steps": steps},
+        batch_size=1,
+        compute=ray.data.ActorPoolStrategy(
+            # On one machine the pool is as large as that; a cluster may grow by it.
+            **({"size": cores} if cores else {"min_size": 1, "max_size": MOST_ACTORS}),
+            max_tasks_in_flight_per_actor=2,
+        ),
+        **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
+    )
+    quiet_ray_data(dataset.context)
+    dataset.context.max_errored_blocks = -1  # a lost shard stops no other, and is made alone afterwards
+    return dataset
+
+
+def _cores() -> int:
+    """Cores of this machine if it is all there is; 0 on a cluster."""
+    is_cluster = "RAY_ADDRESS" in os.environ or len(ray.nodes()) > 1
+    return 0 if is_cluster else len(os.sched_getaffinity(0))
+
+
+def _read_batch(batch: dict[str, np.ndarray], *, out: str, steps: Steps) -> dict[str, list[Any]]:
+    """What is in the inputs of a shard, for an actor to lift; or, of a part that is there, its commit."""
+    rows: dict[str, list[Any]] = {"item": [], "read": [], "commit": []}
+    for item in batch["item"]:
+        shard = Shard.model_validate_json(item)
+        commit = read_part(shard, out=out)
+        rows["item"].append(item)
+        rows["read"].append(pickle.dumps(steps.read(shard.inputs) if commit is None else [], protocol=5))
+        rows["commit"].append("" if commit is None else commit.model_dump_json())
+    return rows
+
+
+class LiftActor:
+    """Holds the model; lifts and commits one shard after the other."""
+
+    def __init__(self, *, out: str, steps: Steps) -> None:
+        self._out, self._steps = out, steps
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
+        """The commit of each shard."""
+        commits = []
+        for item, read, commit in zip(batch["item"], batch["read"], batch["commit"], strict=True):
+            if not commit:
+                result = self._steps.lift(pickle.loads(read))
+                commit = write_part(Shard.model_validate_json(item), result, out=self._out).model_dump_json()
+            commits.append(str(commit))
+        return {"commit": commits}

@@ -1,0 +1,68 @@
+"""The two halves of the work on a shard: reading, which needs no model, and lifting, which needs no files."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import lru_cache
+
+from mpm_model.errors import InputError
+from mpm_model.lifter import Lifter, shipped_weights
+from mpm_model.pose.skeleton import describe_difference
+from mpm_model.pose.skeletons import H36M_16, H36M_17
+from pipelines import storage
+from pipelines.lift_config import LiftConfig
+from pipelines.lift_shard import ReadInput, lift_inputs, read_inputs
+from pipelines.manifest import Input
+from pipelines.parts import PartResult
+from pipelines.schema import TableMetadata
+
+LIFTED_SKELETONS = (H36M_17, H36M_16)
+"""Skeletons that detections can be brought to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """What is done with the inputs of a shard; light enough to travel to a worker."""
+
+    checkpoint: str | None
+    config: LiftConfig
+    metadata: TableMetadata
+
+    def read(self, inputs: Sequence[Input]) -> list[ReadInput]:
+        """What is in the inputs. A file may end the process that reads it."""
+        return read_inputs(inputs, options=self.config.read_options())
+
+    def lift(self, read: Sequence[ReadInput]) -> PartResult:
+        """Poses of what was read; the model is loaded once in a process."""
+        lifter = load_lifter(self.checkpoint, self.config)
+        return lift_inputs(read, lifter=lifter, placing=self.config.placing, metadata=self.metadata)
+
+    def __call__(self, inputs: Sequence[Input]) -> PartResult:
+        """Both, in this process."""
+        return self.lift(self.read(inputs))
+
+
+def load_lifter(checkpoint: str | None, config: LiftConfig) -> Lifter:
+    """The model, loaded once in a process; None: the weights that ship, wherever that process has them."""
+    return _load(checkpoint, config.mode, config.is_mirrored, config.min_confidence)
+
+
+@lru_cache(maxsize=1)
+def _load(checkpoint: str | None, mode: str, is_mirrored: bool, min_confidence: float) -> Lifter:
+    with nullcontext(shipped_weights()) if checkpoint is None else storage.fetch_folder(checkpoint) as folder:
+        lifter = Lifter.load(
+            folder, mode=mode, is_mirrored=is_mirrored, min_confidence=min_confidence, device=_device()
+        )
+    if lifter.skeleton not in LIFTED_SKELETONS:
+        raise InputError(
+            f"{checkpoint or folder}: this checkpoint does not fit; its skeleton is {lifter.skeleton.name}, "
+            f"wanted {' or '.join(skeleton.name for skeleton in LIFTED_SKELETONS)}: "
+            f"{describe_difference(lifter.skeleton, H36M_17)}; give a checkpoint of such a skeleton"
+        )
+    return lifter
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
