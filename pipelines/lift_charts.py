@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.lift_summary import Pace, TrackSummary
 
-_MOST_PAUSES = 100
+_MOST_PAUSES = 20
 _ROOM = 0.15
 """Part of a chart's width that a few words take on a phone."""
 _LEAST_HEIGHT = 1.5
@@ -29,8 +29,8 @@ class Measure(NamedTuple):
     unit: str = "%"
 
     def said(self, value: float) -> str:
-        """`7.2 %` or `31 mm`."""
-        return f"{round(100 * value, 1):g} %" if self.unit == "%" else f"{value:.0f} {self.unit}"
+        """`7.2 %` or `31 mm`, not to be broken into lines."""
+        return f"{round(100 * value, 1):g}\u00a0%" if self.unit == "%" else f"{value:.0f}\u00a0{self.unit}"
 
     def of(self, tracks: Sequence[TrackSummary]) -> np.ndarray:
         """Of each track; NaN where it is not known."""
@@ -82,7 +82,8 @@ def pace_chart(pace: Pace) -> str:
     if pace.pauses:
         times = "once" if len(pace.pauses) == 1 else f"{len(pace.pauses):,} times"
         paused_s = sum(pause.lasted_s for pause in pace.pauses)
-        about += f" Work stopped {times}, for {lasted(paused_s)} in all: the dashed lines."
+        which = "the longest are dashed" if len(pace.pauses) > _MOST_PAUSES else "dashed"
+        about += f" Work stopped {times}, for {lasted(paused_s)} in all: {which}, and cut out."
     return _chart(
         "Poses a second",
         "while at work",
@@ -176,10 +177,10 @@ def _bar(i: int, height: float, words: str) -> str:
 
 
 def large(number: float) -> str:
-    """A count as a person says it: 7.5, 1,204, 12.3 million."""
-    for size, word in ((1e9, "billion"), (1e6, "million")):
-        if number >= 10 * size:
-            return f"{number / size:,.4g} {word}"
+    """A count as a person says it: 7.5, 1,204, 12.34 million."""
+    for least, size, word in ((1e9, 1e9, "billion"), (1e7, 1e6, "million")):
+        if number >= least:
+            return f"{number / size:.4g} {word}"
     return f"{number:,.0f}" if number >= 10 or number == round(number) else f"{number:.2g}"
 
 

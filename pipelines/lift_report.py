@@ -212,7 +212,7 @@ def _pack(label: str, track: PoseTrack) -> dict[str, Any]:
     low_m, high_m = np.percentile(whole, [1, 99], axis=0) if len(whole) else np.array([[-1.0] * 3, [1.0] * 3])
     summary = summarise_track(track)
     return {
-        "label": label,
+        "label": _cut(label),
         "source": _end(track.source),
         "person": _end(track.person),
         "said": [
