@@ -58,12 +58,14 @@ def root_path(
     Gauss-Newton's, in which a joint's lever is where it was expected and not where it was seen, with the
     weights of Cauchy, w / (1 + (d / 0.1 m)^2), against outliers.
 
-    What a frame says fades by e^-1 in sqrt(2) / w seconds, w^4 = q r / s^2, r the sum over the joints seen in
+    What a frame says fades by e^-1 in sqrt(2) / b seconds, b^4 = q r / s^2, r the sum over the joints seen in
     a second of the squared lever from their mean: for a whole body at 50 Hz in 0.09 s at 4 m and 0.14 s at
     10 m in depth, and in 0.03 s across. A second on either side therefore gives a piece the path of the
-    whole, unless hardly anything is seen there.
+    whole, to a millimetre, unless hardly anything is seen there.
 
-    The path is as good as the pose: one that is 5 % too large is placed 5 % too far.
+    The path is as good as the pose: one that is 5 % too large is placed 5 % too far. With the weights that
+    ship it is off by 3 % of the distance in the median of 48 virtual cameras round held-out people, and by 6
+    to 14 cm at 3 to 4 m in the four real videos of the sample; with true poses by 4 mm.
 
     ValueError if no frame has `FEWEST_SEEN` joints of positive weight.
     """

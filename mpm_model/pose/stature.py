@@ -21,8 +21,8 @@ def stature_m(joints_m: Float[np.ndarray, "N J 3"], skeleton: Skeleton) -> float
 
     Limits: true joints of 22 people (the sample's CMU, UI-PRMD and HDM05's `bd`; one who jumps left out) gave
     how high the head comes over the ankle within 1 % (median) and 3 % at most. Lifted joints give a person's
-    size within 3 %. Of Human3.6M-16 the chest is the middle of the shoulders, and the top of the head twice
-    as far from the nose as its `head_top`.
+    size within 3 % (root mean square). Of Human3.6M-16 the chest is the middle of the shoulders, and the top
+    of the head twice as far from the nose as its `head_top`.
     """
 
     def at(*joints: str) -> Float[np.ndarray, "N 3"]:

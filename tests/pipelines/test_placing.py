@@ -1,13 +1,19 @@
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
+import torch
 from made_up_people import make_track
 
 from mpm_model.errors import InputError
+from mpm_model.lifter import Lifter
+from mpm_model.pose.camera import world_to_camera
 from mpm_model.pose.intrinsics import Intrinsics
 from mpm_model.pose.stature import stature_m
+from pipelines.lift_track import lift_track
 from pipelines.placing import Placing, place
+from tests.benchmarks.real_video import read_cameras, read_truth, read_views
 
 INTRINSICS = Intrinsics(focal_px=(700.0, 700.0), center_px=(320.0, 400.0))
 
@@ -125,3 +131,22 @@ def test_heights_that_nobody_has_are_refused(height_m):
 def test_what_is_measured_over_a_track_needs_all_of_it(placing, is_whole, context_s):
     assert placing.needs_whole_track is is_whole
     assert placing.context_s == context_s
+
+
+@cache
+def lifter():
+    return Lifter.load()
+
+
+@pytest.mark.parametrize("view", range(4))
+def test_a_person_in_real_video_is_placed_within_twenty_centimetres_of_what_four_cameras_see(view):
+    pose, camera = lift_track(read_views()[view].track, lifter()), read_cameras()[view]
+    focal_px, center_px, distortion = (
+        tuple(values.tolist()) for values in (camera.focal_px, camera.center_px, camera.distortion)
+    )
+    intrinsics = Intrinsics(focal_px=focal_px, center_px=center_px, distortion=distortion)
+    placed, _ = place(pose, Placing(intrinsics=intrinsics, is_upright=True))
+    true_m = world_to_camera(torch.from_numpy(read_truth().joints_world_m[pose.frames, 0]), camera).numpy()
+    assert np.linalg.norm(placed.root_cam_m - true_m, axis=-1).mean() < 0.2
+    up_cam = camera.rotation[:, 2].numpy()
+    assert np.degrees(np.arccos(placed.up_cam @ up_cam)) < 15
