@@ -18,11 +18,12 @@ from mpm_model.errors import InputError, refuse
 from mpm_model.lifter import shipped_weights
 from mpm_model.pose.normalize import root_relative
 from mpm_model.pose.skeletons import H36M_17
-from pipelines import storage
-from pipelines.manifest import Input, Job, Receipt, describe_receipts, part_urls
+from pipelines import storage, storage_folders
+from pipelines.manifest import Input, Job, Receipt, part_urls
 from pipelines.partial_poses import PartialTrack, notes_of, read_partial_poses, to_npz
 from pipelines.parts import Outcome, PartResult, run_job
 from pipelines.poses_table import PoseTrack, poses_to_table
+from pipelines.receipts_text import describe_receipts
 from pipelines.schema import TableMetadata, made_by
 from pipelines.text_table import count, percent
 
@@ -157,7 +158,11 @@ def load_completer(checkpoint: str | None, hidden_root: str, keep_seen: bool) ->
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    with nullcontext(shipped_weights()) if checkpoint is None else storage.fetch_folder(checkpoint) as folder:
+    with (
+        nullcontext(shipped_weights())
+        if checkpoint is None
+        else storage_folders.fetch_folder(checkpoint) as folder
+    ):
         return Completer.load(
             folder, hidden_root=hidden_root, keep_seen=keep_seen, expect_skeleton=H36M_17, device=device
         )

@@ -12,7 +12,7 @@ from mpm_model.network.lifting import LiftingModel
 from mpm_model.network.reference import load_reference
 from mpm_model.network.refinement import RefinementModel
 from mpm_model.pose.skeletons import H36M_16, H36M_17
-from pipelines import storage
+from pipelines import storage, storage_folders
 from pipelines.schema import made_by
 
 RATE_HZ = 25.0
@@ -78,7 +78,7 @@ def convert_reference(source: str, *, out: str, rate_hz: float) -> list[str]:
     with tempfile.TemporaryDirectory(prefix="mpm-") as scratch:
         checkpoint = read_reference(content, scratch=Path(scratch), name=source, origin=origin)
         save_checkpoint(Path(scratch, "made"), checkpoint)
-        storage.publish_folder(Path(scratch, "made"), out, last=CARD_FILE)
+        storage_folders.publish_folder(Path(scratch, "made"), out, last=CARD_FILE)
     parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())
     sizes: Any = checkpoint.model.config
     frames = f"windows of {sizes.frames} frames at {rate_hz:g} Hz, " if hasattr(sizes, "frames") else ""

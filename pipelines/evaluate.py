@@ -13,7 +13,7 @@ from mpm_model.errors import InputError
 from mpm_model.lifter import LIFTING_ARCHITECTURES, shipped_weights
 from mpm_model.pose.skeleton import Skeleton
 from mpm_model.pose.skeletons import H36M_17
-from pipelines import storage
+from pipelines import storage, storage_folders
 from pipelines.protocols import completion, h36m, mpi_inf_3dhp, occlusion, windowed
 from pipelines.protocols import open as open_protocol
 from pipelines.protocols.results import FLIP, NO_FLIP, Evaluation, Measured
@@ -85,7 +85,7 @@ def _load(checkpoint: str | None, protocol: Protocol) -> tuple[Checkpoint, str]:
     folder = (
         nullcontext(shipped_weights())
         if checkpoint is None
-        else storage.fetch_folder(storage.absolute(checkpoint))
+        else storage_folders.fetch_folder(storage.absolute(checkpoint))
     )
     with folder as local:
         model = load_checkpoint(

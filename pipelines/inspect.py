@@ -9,7 +9,7 @@ from typing import TypeVar
 import pyarrow.parquet as pq
 
 from mpm_model.errors import InputError
-from pipelines import storage
+from pipelines import storage, storage_folders
 from pipelines.detections.registry import Source, find_sources, read_source
 from pipelines.detections.track import Track
 from pipelines.detections.tracks_file import TRACKS
@@ -58,7 +58,7 @@ def _is_file(url: str) -> bool:
 def _describe_checkpoint(url: str) -> list[str]:
     from mpm_model.checkpoint import load_checkpoint  # torch, which nothing else here needs
 
-    with storage.fetch_folder(url) as folder:
+    with storage_folders.fetch_folder(url) as folder:
         checkpoint = load_checkpoint(folder)
     parameters = sum(parameter.numel() for parameter in checkpoint.model.parameters())
     return [

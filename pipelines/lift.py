@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,10 +39,10 @@ from pipelines.manifest import (
     Manifest,
     Part,
     claim_output,
-    describe_receipts,
     read_manifest,
 )
 from pipelines.parts import Commit, Progress, unseen
+from pipelines.receipts_text import describe_receipts
 from pipelines.schema import TableMetadata, made_by
 
 
@@ -53,6 +54,8 @@ class LiftSummary:
     manifest: Manifest
     new_inputs: int
     """Inputs that this run dealt with; 0 if all were done already."""
+    seconds: Mapping[str, float]
+    """Processor time of this run by kind of work: read, lift, write."""
     has_too_many_bad: bool
     """Whether more inputs were bad than allowed."""
 
@@ -64,6 +67,9 @@ class LiftSummary:
             f"{self.out}: {done}; {totals.rows:,} poses of {totals.people:,} people in "
             f"{totals.sources - totals.bad:,} of {totals.sources:,} videos"
         ]
+        if total_s := sum(self.seconds.values()):
+            shares = ", ".join(f"{name} {spent_s / total_s:.0%}" for name, spent_s in self.seconds.items())
+            lines.append(f"  {total_s:,.1f} s of work: {shares}")
         return lines + describe_receipts(receipts(read_index(self.out)), named_in=INDEX)
 
 
@@ -95,36 +101,37 @@ def run(
     steps = Steps(checkpoint=checkpoint, config=config, metadata=metadata)
     is_ours = claim_output(out, job) == "new"
     try:
-        manifest, done = _run_plan(out, job, found, steps, progress=progress)
+        manifest, done, seconds = _run_plan(out, job, found, steps, progress=progress)
     except BaseException:
         # Nothing was done yet that a second run could go on from: leave nothing.
         if is_ours and not _has_parts(out):
             _abandon(out)
         raise
     bad_fraction = manifest.totals.bad / manifest.totals.sources
-    return LiftSummary(out, manifest, done, bad_fraction > max_bad_fraction or bad_fraction == 1)
+    return LiftSummary(out, manifest, done, seconds, bad_fraction > max_bad_fraction or bad_fraction == 1)
 
 
 def _run_plan(
     out: str, job: Job, found: Mapping[str, Input], steps: Steps, *, progress: Progress
-) -> tuple[Manifest, int]:
-    """Plan, make what is missing, and say what is there; also how many inputs were dealt with."""
+) -> tuple[Manifest, int, Counter[str]]:
+    """Plan, make what is missing, and say what is there; also how many inputs that were, in what time."""
     may_split = not steps.config.placing.needs_whole_track
     shard_bytes = max(1, round(steps.config.shard_mib * 2**20))
     plan = extend_plan(out, job, found, shard_bytes=shard_bytes, may_split=may_split)
-    done = 0
+    done, seconds = 0, Counter[str]()
     while True:
         before = read_manifest(out, "poses") if storage.exists(storage.join(out, MANIFEST)) else None
         known = _still_there(out, before.parts) if before else {}
         missing = [name for name in plan.part_names if name not in known]
         if before is not None and not missing:
-            return before, done
+            return before, done, seconds
         commits = _Commits(make_parts(plan, missing, out=out, steps=steps), progress, plan.inputs)
         index = read_index(out) if known else index_commits(())
         # A run that died between index and manifest left rows of parts that are said anew here.
         index = index.filter(pc.is_in(index["part"], pa.array(list(known), pa.string())))
         index = pa.concat_tables([index, index_commits(commits)])
         done += commits.inputs
+        seconds.update(commits.seconds)
         if plan.inputs == 1 and (bad := bad_inputs(index)):
             storage.remove(storage.join(out, plan.part_names[0]))
             raise InputError(bad[0][1])
@@ -133,7 +140,7 @@ def _run_plan(
         # Another run may have planned more meanwhile: whoever is last sees all of it done.
         plan = read_plan(out)
         if len(plan.part_names) == len(manifest.parts):
-            return manifest, done
+            return manifest, done, seconds
 
 
 def _still_there(out: str, parts: Sequence[Part]) -> dict[str, Part]:
@@ -153,11 +160,13 @@ class _Commits:
         self._commits, self._progress, self._total = commits, progress, total
         self.parts: list[Part] = []
         self.inputs = 0
+        self.seconds: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Commit]:
         for commit in self._commits:
             self.parts.append(commit.part)
             self.inputs += len(commit.receipts)
+            self.seconds.update(commit.seconds)
             self._progress(self.inputs, self._total)
             yield commit
 
@@ -226,4 +235,5 @@ def settings(config: LiftConfig, checkpoint: str | None) -> dict[str, JsonValue]
     # The content, not its place: the same weights from another machine's disk go on with the job.
     said["checkpoint"] = None if checkpoint is None else "given"
     said["weights"] = hashlib.sha256(storage.read_bytes(weights)).hexdigest()[:16]
-    return said
+    # As JSON has it, in which a job is written down and compared.
+    return dict(json.loads(json.dumps(said)))

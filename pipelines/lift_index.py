@@ -64,8 +64,9 @@ def _rows_of(part: str, receipt: Receipt) -> list[dict[str, object]]:
     }
     people = [common | track.model_dump() | {"notes": []} for track in receipt.tracks]
     if not people:
-        people = [common | {"rows": 0, "seconds": 0.0}]
-    people[0]["notes"] = list(receipt.notes)
+        people = [common | {"rows": 0, "seconds": 0.0, "notes": []}]
+    if receipt.piece == 0:  # its other pieces say the same
+        people[0]["notes"] = list(receipt.notes)
     return people
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import time
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -12,7 +13,7 @@ import ray.data
 from ray.util.annotations import RayDeprecationWarning
 
 from pipelines.lift_steps import Steps
-from pipelines.parts import Commit, Shard, read_part, write_part
+from pipelines.parts import Commit, Shard, read_part
 from pipelines.parts_on_ray import RETRIES, make_alone
 from pipelines.ray_session import ensure_ray, quiet_ray_data
 
@@ -56,7 +57,7 @@ def _dataset(items: list[str], *, out: str, steps: Steps) -> ray.data.Dataset:
             fn_kwargs={"out": out, "steps": steps},
             batch_size=1,
             num_cpus=READ_CPUS,
-            **({"concurrency": cores} if cores else {}),
+            compute=ray.data.TaskPoolStrategy(cores or None),
             max_retries=RETRIES,
         )
     dataset = dataset.map_batches(
@@ -83,12 +84,14 @@ def _cores() -> int:
 
 def _read_batch(batch: dict[str, np.ndarray], *, out: str, steps: Steps) -> dict[str, list[Any]]:
     """What is in the inputs of a shard, for an actor to lift; or, of a part that is there, its commit."""
-    rows: dict[str, list[Any]] = {"item": [], "read": [], "commit": []}
+    rows: dict[str, list[Any]] = {"item": [], "read": [], "read_s": [], "commit": []}
     for item in batch["item"]:
+        begun_s = time.monotonic()
         shard = Shard.model_validate_json(item)
         commit = read_part(shard, out=out)
         rows["item"].append(item)
         rows["read"].append(pickle.dumps(steps.read(shard.inputs) if commit is None else [], protocol=5))
+        rows["read_s"].append(time.monotonic() - begun_s)
         rows["commit"].append("" if commit is None else commit.model_dump_json())
     return rows
 
@@ -102,9 +105,12 @@ class LiftActor:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
         """The commit of each shard."""
         commits = []
-        for item, read, commit in zip(batch["item"], batch["read"], batch["commit"], strict=True):
-            if not commit:
-                result = self._steps.lift(pickle.loads(read))
-                commit = write_part(Shard.model_validate_json(item), result, out=self._out).model_dump_json()
-            commits.append(str(commit))
+        columns = (batch[name] for name in ("item", "read", "read_s", "commit"))
+        for item, read, read_s, there in zip(*columns, strict=True):
+            if there:
+                commits.append(str(there))
+                continue
+            shard = Shard.model_validate_json(item)
+            commit = self._steps.commit(shard, pickle.loads(read), out=self._out, read_s=float(read_s))
+            commits.append(commit.model_dump_json())
         return {"commit": commits}

@@ -1,5 +1,6 @@
 """The parts of a lifting job: made in this process if there is little to do, by Ray Data if there is much."""
 
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -8,7 +9,7 @@ from pipelines.lift_plan import Plan
 from pipelines.lift_shard import ReadInput
 from pipelines.lift_steps import Steps
 from pipelines.manifest import Input
-from pipelines.parts import IN_PROCESS_BYTES, KILLS, Commit, Shard, make_part, read_part, write_part
+from pipelines.parts import IN_PROCESS_BYTES, KILLS, Commit, Shard, make_part, read_part
 from pipelines.reader_process import ReaderDiedError, ReaderProcess, read_one_by_one
 
 
@@ -31,18 +32,25 @@ def _make_parts_here(shards: Iterator[Shard], *, out: str, steps: Steps) -> Iter
         shard = next(shards, None)
         coming = ahead.submit(read, shard) if shard else None
         while shard and coming:
-            found, following = coming.result(), next(shards, None)
+            (found, read_s), following = coming.result(), next(shards, None)
             coming = ahead.submit(read, following) if following else None
-            yield found if isinstance(found, Commit) else write_part(shard, steps.lift(found), out=out)
+            if isinstance(found, Commit):
+                yield found
+            else:
+                yield steps.commit(shard, found, out=out, read_s=read_s)
             shard = following
 
 
-def _read(shard: Shard, *, reader: ReaderProcess, out: str, steps: Steps) -> Commit | list[ReadInput]:
-    """What is in the inputs of a shard; or, of a part that is there, its commit."""
+def _read(
+    shard: Shard, *, reader: ReaderProcess, out: str, steps: Steps
+) -> tuple[Commit | list[ReadInput], float]:
+    """What is in the inputs of a shard; or, of a part that is there, its commit. Also the time it took."""
+    begun_s = time.monotonic()
     if (commit := read_part(shard, out=out)) is not None:
-        return commit
+        return commit, 0.0
     results = read_one_by_one(reader, steps.read, shard.inputs)
-    return [_or_reason(item, result) for item, result in zip(shard.inputs, results, strict=True)]
+    read = [_or_reason(item, result) for item, result in zip(shard.inputs, results, strict=True)]
+    return read, time.monotonic() - begun_s
 
 
 def _or_reason(item: Input, result: ReadInput | ReaderDiedError) -> ReadInput:

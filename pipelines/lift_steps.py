@@ -1,5 +1,6 @@
 """The two halves of the work on a shard: reading, which needs no model, and lifting, which needs no files."""
 
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,11 +10,11 @@ from mpm_model.errors import InputError
 from mpm_model.lifter import Lifter, shipped_weights
 from mpm_model.pose.skeleton import describe_difference
 from mpm_model.pose.skeletons import H36M_16, H36M_17
-from pipelines import storage
+from pipelines import storage_folders
 from pipelines.lift_config import LiftConfig
 from pipelines.lift_shard import ReadInput, lift_inputs, read_inputs
 from pipelines.manifest import Input
-from pipelines.parts import PartResult
+from pipelines.parts import Commit, PartResult, Shard, write_part
 from pipelines.schema import TableMetadata
 
 LIFTED_SKELETONS = (H36M_17, H36M_16)
@@ -37,6 +38,15 @@ class Steps:
         lifter = load_lifter(self.checkpoint, self.config)
         return lift_inputs(read, lifter=lifter, placing=self.config.placing, metadata=self.metadata)
 
+    def commit(self, shard: Shard, read: Sequence[ReadInput], *, out: str, read_s: float) -> Commit:
+        """Lift what was read, in so many seconds, and write it."""
+        begun_s = time.monotonic()
+        result = self.lift(read)
+        lifted_s = time.monotonic()
+        commit = write_part(shard, result, out=out)
+        seconds = {"read": read_s, "lift": lifted_s - begun_s, "write": time.monotonic() - lifted_s}
+        return commit.model_copy(update={"seconds": seconds})
+
     def __call__(self, inputs: Sequence[Input]) -> PartResult:
         """Both, in this process."""
         return self.lift(self.read(inputs))
@@ -49,7 +59,11 @@ def load_lifter(checkpoint: str | None, config: LiftConfig) -> Lifter:
 
 @lru_cache(maxsize=1)
 def _load(checkpoint: str | None, mode: str, is_mirrored: bool, min_confidence: float) -> Lifter:
-    with nullcontext(shipped_weights()) if checkpoint is None else storage.fetch_folder(checkpoint) as folder:
+    with (
+        nullcontext(shipped_weights())
+        if checkpoint is None
+        else storage_folders.fetch_folder(checkpoint) as folder
+    ):
         lifter = Lifter.load(
             folder, mode=mode, is_mirrored=is_mirrored, min_confidence=min_confidence, device=_device()
         )

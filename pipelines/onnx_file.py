@@ -20,7 +20,7 @@ from mpm_model.errors import InputError
 from mpm_model.network.config import PoseTransformerConfig
 from mpm_model.network.lifting import LiftingModel
 from mpm_model.network.masked import MaskedPoseModel, UnifiedPoseModel
-from pipelines import storage
+from pipelines import storage, storage_folders
 from pipelines.schema import made_by
 
 SUFFIX = ".onnx"
@@ -106,7 +106,7 @@ def export_checkpoint(source: str, *, out: str) -> list[str]:
         raise InputError(f"--to onnx needs {', '.join(missing)}: pip install 'mpm-on-ray[onnx]'")
     if source.endswith((".pth", ".pt")):
         raise InputError(f"{source}: wanted a checkpoint folder; make one of it first, without --to onnx")
-    with storage.fetch_folder(source) as folder:
+    with storage_folders.fetch_folder(source) as folder:
         checkpoint = load_checkpoint(folder)
         sha256 = hashlib.sha256(Path(folder, TENSORS_FILE).read_bytes()).hexdigest()
     targets = _targets(checkpoint, source, out)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from mpm_model.errors import InputError
 from pipelines import storage
@@ -80,6 +80,8 @@ class Commit(Record):
 
     part: Part
     receipts: tuple[Receipt, ...]
+    seconds: dict[str, float] = Field(default={})
+    """What its making took, by kind of work; empty for a part that was there."""
 
 
 def plan_shards(job: Job) -> tuple[Shard, ...]:

@@ -92,20 +92,22 @@ def poses_to_table(tracks: Sequence[PoseTrack], *, metadata: TableMetadata) -> p
             parts.append(filled)
         return np.concatenate(parts)
 
-    def per_track(field: str) -> list[object]:
-        return [getattr(track, field) for track in tracks for _ in track.frames]
+    def per_track(field: str, kind: pa.DataType) -> pa.Array:
+        values = [pa.scalar(getattr(track, field), kind) for track in tracks]
+        repeated = [pa.repeat(value, len(track.frames)) for value, track in zip(values, tracks, strict=True)]
+        return pa.concat_arrays([pa.array([], kind), *repeated])
 
-    columns: dict[str, np.ndarray | list[object]] = {
-        "source": per_track("source"),
-        "person": per_track("person"),
+    columns: dict[str, np.ndarray | pa.Array] = {
+        "source": per_track("source", pa.string()),
+        "person": per_track("person", pa.string()),
         "frame": per_frame("frames", np.int64),
         "time_s": per_frame("time_s", np.float64),
         "joints_rel_m": per_frame("joints_rel_m", np.float32, joints, 3),
         "is_observed": per_frame("is_observed", bool, joints),
         "keypoints_px": per_frame("keypoints_px", np.float32, joints, 2),
         "confidence": per_frame("confidence", np.float32, joints),
-        "width_px": per_track("width_px"),
-        "height_px": per_track("height_px"),
+        "width_px": per_track("width_px", pa.int32()),
+        "height_px": per_track("height_px", pa.int32()),
         "error_50_mm": or_unknown("error_50_mm", joints),
         "error_90_mm": or_unknown("error_90_mm", joints),
         "root_cam_m": or_unknown("root_cam_m", 3),

@@ -12,8 +12,9 @@ import numpy as np
 from mpm_model.errors import InputError, refuse
 from mpm_model.pose.windows import window_starts
 from pipelines import storage
-from pipelines.manifest import Input, Job, Receipt, describe_receipts
+from pipelines.manifest import Input, Job, Receipt
 from pipelines.parts import Outcome, PartResult, Progress, run_job, unseen
+from pipelines.receipts_text import describe_receipts
 from pipelines.schema import TableMetadata, made_by
 from pipelines.sources.held_out import is_held_out
 from pipelines.sources.options import ReadOptions

@@ -123,12 +123,16 @@ def _metadata(schema: str, metadata: TableMetadata) -> dict[bytes, bytes]:
     }
 
 
-def build_table(schema: pa.Schema, columns: Mapping[str, np.ndarray | Sequence[object]]) -> pa.Table:
+def build_table(
+    schema: pa.Schema, columns: Mapping[str, np.ndarray | pa.Array | Sequence[object]]
+) -> pa.Table:
     """A table of the schema from its columns; tensor columns are arrays with the rows in front."""
     return pa.table([_to_arrow(field.type, columns[field.name]) for field in schema], schema=schema)
 
 
-def _to_arrow(kind: pa.DataType, values: np.ndarray | Sequence[object]) -> pa.Array:
+def _to_arrow(kind: pa.DataType, values: np.ndarray | pa.Array | Sequence[object]) -> pa.Array:
+    if isinstance(values, pa.Array):
+        return values
     if not isinstance(kind, pa.FixedShapeTensorType):
         return pa.array(values, kind)
     tensor = np.ascontiguousarray(values).astype(kind.value_type.to_pandas_dtype(), copy=False)

@@ -9,10 +9,9 @@ import gzip
 import json
 import os
 import posixpath
-import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,7 +94,7 @@ def list_stamps(url: str, suffixes: tuple[str, ...]) -> dict[str, FileStamp]:
     """What `list_files` gives, each with its stamp, from one listing."""
     filesystem, path = open_filesystem(url)
     with storage_errors(url):
-        found = _files_below(filesystem, path)
+        found = files_below(filesystem, path)
         if not found and _info(filesystem, path) is None:
             raise InputError(f"{url}: no such file or folder")
         if list(found) == [path]:
@@ -240,47 +239,6 @@ def check_writable(url: str) -> None:
             storage_s3.check_writable(filesystem, path)
 
 
-@contextmanager
-def fetch_folder(url: str) -> Iterator[Path]:
-    """A folder as a local path: itself if it is on disk, else a copy that goes away at the end."""
-    filesystem, path = open_filesystem(url)
-    if isinstance(filesystem, LocalFileSystem):
-        if not Path(path).is_dir():
-            raise InputError(f"{url}: wanted a folder, {'got a file' if exists(url) else 'there is none'}")
-        yield Path(path)
-        return
-    with tempfile.TemporaryDirectory(prefix="mpm-") as scratch:
-        with storage_errors(url):
-            names = list(_files_below(filesystem, path))
-            if not names or names == [path]:
-                raise InputError(f"{url}: wanted a folder, {'got a file' if names else 'there is none'}")
-            copies = [Path(scratch, name[len(path) :].lstrip("/")) for name in names]
-            for folder in {copy.parent for copy in copies}:
-                folder.mkdir(parents=True, exist_ok=True)
-            for name, copy in zip(names, copies, strict=True):
-                copy.write_bytes(filesystem.cat_file(name))
-        yield Path(scratch)
-
-
-def publish_folder(local: Path, url: str, *, last: str) -> None:
-    """Copy the files of a local folder to a URL, the one named `last` at the end: it commits the folder.
-
-    Each file appears whole. Over an earlier copy, its `last` is removed first, so that no reader takes a
-    mixture for a whole; other files found there stay.
-    """
-    names = [file.relative_to(local).as_posix() for file in local.rglob("*") if file.is_file()]
-    if last not in names:
-        raise ValueError(f"{local} has no file {last}, which was to commit it")
-    remove(join(url, last))
-    for name in sorted(names, key=lambda name: (name == last, name)):
-        filesystem, path = open_filesystem(join(url, name))
-        with storage_errors(join(url, name)):
-            if isinstance(filesystem, LocalFileSystem):
-                storage_disk.copy_whole(local / name, Path(path))
-            else:
-                filesystem.put_file(str(local / name), path)
-
-
 def arrow_filesystem(url: str) -> tuple[Any, str]:
     """The `pyarrow.fs` filesystem of a URL and the path within it, for Parquet and Ray Train's storage.
 
@@ -311,7 +269,7 @@ def _info(filesystem: Any, path: str) -> dict[str, Any] | None:
     return entry
 
 
-def _files_below(filesystem: Any, path: str) -> dict[str, dict[str, Any]]:
+def files_below(filesystem: Any, path: str) -> dict[str, dict[str, Any]]:
     """Files below a folder, or the path itself if it is a file, by path; no hidden ones, no markers."""
     return {
         name: entry

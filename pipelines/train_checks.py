@@ -8,7 +8,7 @@ from mpm_model.checkpoint import load_checkpoint
 from mpm_model.errors import InputError, refuse
 from mpm_model.learning.lanes import lane_faults
 from mpm_model.network.config import PoseTransformerConfig, strides
-from pipelines import storage
+from pipelines import storage, storage_folders
 from pipelines.run_config import FinetuneConfig, PretrainConfig, ScaleConfig
 from pipelines.train_job import CARD_FILE, WindowIndex
 from pipelines.window_index import ChunkIndex, index_chunks
@@ -90,7 +90,7 @@ def check_inputs(
             f"batch_windows is {config.batch_windows}, fewer than scale.workers, {config.scale.workers}"
         )
     if init is not None:
-        with storage.fetch_folder(init) as folder:
+        with storage_folders.fetch_folder(init) as folder:
             checkpoint = load_checkpoint(
                 folder, expect_architecture="masked", expect_skeleton=windows.skeleton
             )
@@ -128,7 +128,7 @@ def check_same_windows(out: str, windows: ChunkIndex) -> None:
 
 def _network(config: PretrainConfig | FinetuneConfig, init: str | None) -> PoseTransformerConfig:
     if init is not None:
-        with storage.fetch_folder(init) as folder:
+        with storage_folders.fetch_folder(init) as folder:
             network = load_checkpoint(folder, expect_architecture="masked").model.config
         assert isinstance(network, PoseTransformerConfig)  # of every masked model
         if isinstance(config, FinetuneConfig) and config.network is not None:

@@ -15,7 +15,7 @@ from mpm_model.checkpoint import Checkpoint, Network, load_checkpoint, save_chec
 from mpm_model.learning.batches import Corpus, draw_batch
 from mpm_model.learning.scoring import mean_pose_m, scoring_batches
 from mpm_model.network.masked import MaskedPoseModel
-from pipelines import storage
+from pipelines import storage, storage_folders
 from pipelines.recipe import fresh_model, to_corpus
 from pipelines.run_config import FinetuneConfig, PretrainConfig
 from pipelines.train_feed import Feed, LaneFeed, MemoryFeed, memory_of
@@ -88,7 +88,7 @@ def build_model(job: TrainJob) -> Network:
     """The network a run starts from: fresh weights from the seed, or the pre-trained ones."""
     if job.init is None:
         return fresh_model(job.config, None)
-    with storage.fetch_folder(job.init) as folder:
+    with storage_folders.fetch_folder(job.init) as folder:
         pretrained = load_checkpoint(folder, expect_architecture="masked").model
     assert isinstance(pretrained, MaskedPoseModel)  # load_checkpoint has just said so
     return fresh_model(job.config, pretrained)
@@ -149,7 +149,7 @@ def publish(
         write_report(
             folder, rows=rows, card=card, pictures=read_pictures(job.out, to_step=int(rows[-1]["step"]))
         )
-        storage.publish_folder(folder, job.out, last=CARD_FILE)
+        storage_folders.publish_folder(folder, job.out, last=CARD_FILE)
 
 
 def mean_training_pose_m(job: TrainJob, feed: Feed) -> np.ndarray:

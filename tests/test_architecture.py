@@ -64,6 +64,7 @@ def test_ray_is_imported_where_it_is_started_or_used_and_nowhere_else():
         "ray_job",
         "train_metrics",
         "parts_on_ray",
+        "lift_on_ray",
         "train",
         "train_board",
         "train_worker",

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from command import mpm
 
-from pipelines import storage
+from pipelines import storage, storage_folders
 from pipelines.poses_table import read_poses
 from pipelines.windows_table import read_windows
 
@@ -71,7 +71,7 @@ def test_the_path_gives_the_same_on_a_disk_and_on_a_bucket(run, s3_bucket, tmp_p
     disk, bucket = str(tmp_path / "disk"), f"{s3_bucket}/run"
     said = walk_to_pretrained(run, disk) | walk_on(run, disk) | walk_to_page(run, disk)
     walk_to_pretrained(run, bucket)
-    storage.publish_folder(Path(disk) / "lifter", f"{bucket}/lifter", last="card.json")
+    storage_folders.publish_folder(Path(disk) / "lifter", f"{bucket}/lifter", last="card.json")
     walk_to_page(run, bucket)
 
     ours, theirs = read_windows(f"{disk}/windows"), read_windows(f"{bucket}/windows")

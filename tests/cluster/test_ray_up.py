@@ -17,7 +17,7 @@ from netlab import FOLDER, GATEWAY, REPOSITORY, Host
 from seaweedfs import S3Server, run_seaweedfs, use_environment
 
 from mpm_model.checkpoint import load_checkpoint
-from pipelines import storage
+from pipelines import storage, storage_folders
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -193,7 +193,7 @@ def test_training_outlives_a_host_and_ray_down_leaves_nothing(
         say(f"... to the end of the job: {took}")
         assert job.returncode == 0, operator.log
         steps = operator.steps()
-    with storage.fetch_folder("s3://training/out") as folder:
+    with storage_folders.fetch_folder("s3://training/out") as folder:
         checkpoint = load_checkpoint(folder, expect_architecture="masked")
     assert checkpoint.card["last"]["step"] == max(steps) == steps[-1]
     assert set(steps) == set(range(1, max(steps) + 1))

@@ -175,12 +175,12 @@ def test_settings_that_make_no_sense_are_refused(capsys, monkeypatch, tmp_path, 
 
 
 def test_both_ends_may_be_urls(capsys, monkeypatch, tmp_path, s3_bucket):
-    from pipelines import storage
+    from pipelines import storage_folders
 
     storage.write_once(f"{s3_bucket}/model.pth", (GOLDEN / "refine_j17.pth").read_bytes())
     convert = ("convert", f"{s3_bucket}/model.pth", "--out", f"{s3_bucket}/converted")
     code, _, error = mpm(capsys, monkeypatch, *convert)
     assert code == 0, error
-    with storage.fetch_folder(f"{s3_bucket}/converted") as folder:
+    with storage_folders.fetch_folder(f"{s3_bucket}/converted") as folder:
         assert load_checkpoint(folder).card["converted_from"]["file"] == "model.pth"
     assert "nothing to do" in mpm(capsys, monkeypatch, *convert)[1]

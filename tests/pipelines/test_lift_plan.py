@@ -1,4 +1,4 @@
-"""What a lifting job plans: by content alone, only more when an archive grows, split where a file is large."""
+"""What a lifting job plans: by content alone, more when an archive grows, split where a file is large."""
 
 import pytest
 from hypothesis import given

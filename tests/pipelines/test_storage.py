@@ -10,7 +10,7 @@ import pytest
 from seaweedfs import S3Server, use_environment
 
 from mpm_model.errors import InputError
-from pipelines import storage
+from pipelines import storage, storage_folders
 from pipelines.storage import StorageError
 
 
@@ -159,8 +159,8 @@ class TestFolders:
         for name in ("config.json", "deep/weights", "z"):
             (local / name).write_text(name)
         url = storage.join(place, "checkpoint")
-        storage.publish_folder(local, url, last="config.json")
-        with storage.fetch_folder(url) as folder:
+        storage_folders.publish_folder(local, url, last="config.json")
+        with storage_folders.fetch_folder(url) as folder:
             files = {
                 str(file.relative_to(folder)): file.read_text()
                 for file in folder.rglob("*")
@@ -185,17 +185,17 @@ class TestFolders:
             replace(source, target)
 
         monkeypatch.setattr(os, "replace", watch)
-        storage.publish_folder(local, url, last="card")
+        storage_folders.publish_folder(local, url, last="card")
         assert seen == [("a", False), ("z", False), ("card", False)]
         with pytest.raises(ValueError, match="has no file other"):
-            storage.publish_folder(local, url, last="other")
+            storage_folders.publish_folder(local, url, last="other")
 
     def test_a_folder_to_fetch_must_be_one(self, place: str) -> None:
         storage.write_once(storage.join(place, "file"), b"x")
         with pytest.raises(InputError, match="file: wanted a folder, got a file"):
-            storage.fetch_folder(storage.join(place, "file")).__enter__()
+            storage_folders.fetch_folder(storage.join(place, "file")).__enter__()
         with pytest.raises(InputError, match="nothing: wanted a folder, there is none"):
-            storage.fetch_folder(storage.join(place, "nothing")).__enter__()
+            storage_folders.fetch_folder(storage.join(place, "nothing")).__enter__()
 
     def test_arrow_reads_and_writes_the_same_files(self, place: str) -> None:
         table = pa.table({"frame": [1, 2, 3]})

@@ -17,7 +17,7 @@ from faulty_s3 import KINDS, Faults, FaultyProxy, run_faulty_proxy
 from seaweedfs import S3Server, use_environment
 
 from mpm_model.errors import InputError
-from pipelines import storage, storage_s3, storage_s3_client
+from pipelines import storage, storage_folders, storage_s3, storage_s3_client
 from pipelines.storage import StorageError
 from pipelines.storage_leftovers import remove_leftovers
 from pipelines.storage_s3_client import PatientS3FileSystem
@@ -109,8 +109,8 @@ class TestBadDays:
             (tmp_path / name).write_bytes(content_of(name))
         proxy.faults = Faults.evenly(share, seed=4)
         for number in range(4):
-            storage.publish_folder(tmp_path, f"{s3_bucket}/{number}", last="card.json")
-            with storage.fetch_folder(f"{s3_bucket}/{number}") as folder:
+            storage_folders.publish_folder(tmp_path, f"{s3_bucket}/{number}", last="card.json")
+            with storage_folders.fetch_folder(f"{s3_bucket}/{number}") as folder:
                 assert {name: (folder / name).read_bytes() for name in names} == {
                     name: content_of(name) for name in names
                 }
