@@ -175,7 +175,7 @@ def test_settings_that_make_no_sense_are_refused(capsys, monkeypatch, tmp_path, 
 
 
 def test_both_ends_may_be_urls(capsys, monkeypatch, tmp_path, s3_bucket):
-    from pipelines import storage_folders
+    from pipelines import storage, storage_folders
 
     storage.write_once(f"{s3_bucket}/model.pth", (GOLDEN / "refine_j17.pth").read_bytes())
     convert = ("convert", f"{s3_bucket}/model.pth", "--out", f"{s3_bucket}/converted")
