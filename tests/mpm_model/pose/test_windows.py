@@ -25,6 +25,13 @@ def test_windows_start_every_hop_and_the_last_ends_with_the_recording():
     np.testing.assert_array_equal(window_starts(8, window_frames=8, hop_frames=5), [0])
 
 
+def test_windows_start_at_multiples_of_the_hop_wherever_the_recording_begins():
+    plan = {"window_frames": 8, "hop_frames": 5}
+    np.testing.assert_array_equal(window_starts(20, **plan, first_frame=7), [7, 10, 15, 19])
+    np.testing.assert_array_equal(window_starts(20, **plan, first_frame=-7), [-7, -5, 0, 5])
+    np.testing.assert_array_equal(window_starts(8, **plan, first_frame=2**40), [2**40])
+
+
 @given(plan=plans())
 def test_windows_cover_every_frame_and_nothing_else(plan):
     frames, window_frames, hop_frames = plan
