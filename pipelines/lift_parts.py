@@ -1,28 +1,39 @@
-"""The parts of a lifting job: made in this process if there is little to do, by Ray Data if there is much."""
+"""Who makes the parts of a lifting job: this process, one process a core, or a cluster."""
 
+import os
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from pipelines.lift_plan import Plan
-from pipelines.lift_shard import ReadInput
-from pipelines.lift_steps import Steps
-from pipelines.manifest import Input
-from pipelines.parts import IN_PROCESS_BYTES, KILLS, Commit, Shard, make_part, read_part
-from pipelines.reader_process import ReaderDiedError, ReaderProcess, read_one_by_one
+from pipelines.lift_pool import make_parts_in_pool
+from pipelines.lift_shard import ReadInput, or_reason
+from pipelines.lift_steps import Steps, device
+from pipelines.parts import IN_PROCESS_BYTES, Commit, Shard, read_part
+from pipelines.reader_process import ReaderProcess, read_one_by_one
 
 
 def make_parts(plan: Plan, part_names: Sequence[str], *, out: str, steps: Steps) -> Iterator[Commit]:
     """Make parts that are not there; those that are, whole, are only read."""
-    if plan.size_bytes(part_names) > IN_PROCESS_BYTES:
+    shards = plan.shards(part_names)
+    if plan.inputs == 1 and len(part_names) == 1:
+        yield from (steps.make(shard, out=out) for shard in shards)
+    elif plan.size_bytes(part_names) <= IN_PROCESS_BYTES:
+        yield from _make_parts_here(shards, out=out, steps=steps)
+    elif _is_on_a_cluster() or device() != "cpu":
         from pipelines.lift_on_ray import make_parts_on_ray  # Ray is slow to import
 
-        yield from make_parts_on_ray(plan.shards(part_names), out=out, steps=steps)
-    elif plan.inputs == 1:
-        yield from (make_part(shard, out=out, work=steps) for shard in plan.shards(part_names))
+        yield from make_parts_on_ray(shards, out=out, steps=steps)
     else:
-        yield from _make_parts_here(plan.shards(part_names), out=out, steps=steps)
+        yield from make_parts_in_pool(shards, out=out, steps=steps, workers=len(os.sched_getaffinity(0)))
+
+
+def _is_on_a_cluster() -> bool:
+    """Whether Ray was joined, or is to be."""
+    is_joined = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    return bool(os.environ.get("RAY_ADDRESS")) or is_joined
 
 
 def _make_parts_here(shards: Iterator[Shard], *, out: str, steps: Steps) -> Iterator[Commit]:
@@ -49,9 +60,5 @@ def _read(
     if (commit := read_part(shard, out=out)) is not None:
         return commit, 0.0
     results = read_one_by_one(reader, steps.read, shard.inputs)
-    read = [_or_reason(item, result) for item, result in zip(shard.inputs, results, strict=True)]
+    read = [or_reason(item, result) for item, result in zip(shard.inputs, results, strict=True)]
     return read, time.monotonic() - begun_s
-
-
-def _or_reason(item: Input, result: ReadInput | ReaderDiedError) -> ReadInput:
-    return ReadInput(item, reason=KILLS) if isinstance(result, ReaderDiedError) else result

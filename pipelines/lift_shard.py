@@ -16,7 +16,7 @@ from pipelines.detections.track import Track
 from pipelines.lift_summary import summarise_track
 from pipelines.lift_track import ASSUMED_RATE_HZ, lift_track
 from pipelines.manifest import Input, Receipt, TrackLine
-from pipelines.parts import PartResult
+from pipelines.parts import KILLS, PartResult
 from pipelines.placing import Placing, place
 from pipelines.poses_table import PoseTrack, poses_to_table, take_rows
 from pipelines.schema import TableMetadata
@@ -48,6 +48,11 @@ def _read_input(item: Input, *, options: ReadOptions) -> ReadInput:
         raise
     except InputError as error:
         return ReadInput(item, reason=str(error))
+
+
+def or_reason(item: Input, result: ReadInput | Exception) -> ReadInput:
+    """What was read; or, of an input that ended its reader, that it did."""
+    return result if isinstance(result, ReadInput) else ReadInput(item, reason=KILLS)
 
 
 def source_of(name: str, options: ReadOptions) -> Source:

@@ -14,7 +14,7 @@ from pipelines import storage_folders
 from pipelines.lift_config import LiftConfig
 from pipelines.lift_shard import ReadInput, lift_inputs, read_inputs
 from pipelines.manifest import Input
-from pipelines.parts import Commit, PartResult, Shard, write_part
+from pipelines.parts import Commit, PartResult, Shard, read_part, write_part
 from pipelines.schema import TableMetadata
 
 LIFTED_SKELETONS = (H36M_17, H36M_16)
@@ -47,6 +47,14 @@ class Steps:
         seconds = {"read": read_s, "lift": lifted_s - begun_s, "write": time.monotonic() - lifted_s}
         return commit.model_copy(update={"seconds": seconds})
 
+    def make(self, shard: Shard, *, out: str) -> Commit:
+        """The part of a shard, made in this process, or only read if it is there."""
+        begun_s = time.monotonic()
+        if (commit := read_part(shard, out=out)) is not None:
+            return commit
+        read = self.read(shard.inputs)
+        return self.commit(shard, read, out=out, read_s=time.monotonic() - begun_s)
+
     def __call__(self, inputs: Sequence[Input]) -> PartResult:
         """Both, in this process."""
         return self.lift(self.read(inputs))
@@ -65,7 +73,7 @@ def _load(checkpoint: str | None, mode: str, is_mirrored: bool, min_confidence: 
         else storage_folders.fetch_folder(checkpoint) as folder
     ):
         lifter = Lifter.load(
-            folder, mode=mode, is_mirrored=is_mirrored, min_confidence=min_confidence, device=_device()
+            folder, mode=mode, is_mirrored=is_mirrored, min_confidence=min_confidence, device=device()
         )
     if lifter.skeleton not in LIFTED_SKELETONS:
         raise InputError(
@@ -76,7 +84,8 @@ def _load(checkpoint: str | None, mode: str, is_mirrored: bool, min_confidence: 
     return lifter
 
 
-def _device() -> str:
+def device() -> str:
+    """Where the model computes in this process."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"

@@ -22,7 +22,9 @@ class ReaderProcess:
     The first starts at once and loads its libraries while others are loaded here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, threads: int | None = None) -> None:
+        """Start it; `threads` bounds what its libraries use."""
+        self._threads = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
         self._process = self._start()
 
     def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
@@ -57,13 +59,13 @@ class ReaderProcess:
             if pipe is not None:
                 pipe.close()
 
-    @staticmethod
-    def _start() -> "subprocess.Popen[bytes]":
+    def _start(self) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             [sys.executable, "-m", "pipelines.reader_process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | self._threads,
+            start_new_session=True,  # an interrupt is for the command, which ends this one
         )
 
 
