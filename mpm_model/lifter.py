@@ -201,7 +201,10 @@ class Lifter:
         length = self.window_frames
 
         def windows(starts: Int[np.ndarray, "W"]) -> Float[np.ndarray, "W T J 3"]:
-            lifted = []
+            count, lifted = len(starts), []
+            if self.mode == "exact":
+                # The paper's strided layers round by the size of the batch (2e-3 mm): they get full ones.
+                starts = np.pad(starts, (0, -count % self.batch_windows), mode="edge")
             for first in range(0, len(starts), self.batch_windows):
                 members = starts[first : first + self.batch_windows, None]
                 if self.mode == "causal":  # windows go back from the source's own frames
@@ -209,7 +212,7 @@ class Lifter:
                 else:
                     at = track.rows_of(members + np.arange(length))
                 lifted.append(self._windows(*track.sample(at), image_px))
-            return np.asarray(torch.cat(lifted).cpu().numpy())
+            return np.asarray(torch.cat(lifted)[:count].cpu().numpy())
 
         if self.mode == "causal":
             return windows(np.array(rows))[:, 0]

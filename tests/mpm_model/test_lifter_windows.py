@@ -85,7 +85,7 @@ def test_chosen_rows_are_those_of_the_whole(mode, rate_hz):
 
 @pytest.mark.parametrize("mode", MODES)
 def test_only_the_windows_of_chosen_rows_are_computed(mode, monkeypatch):
-    lifter, (track_px, confidence) = make_lifter(mode=mode), make_moving_track(500)
+    lifter, (track_px, confidence) = make_lifter(mode=mode, batch_windows=2), make_moving_track(500)
     windows = []
     network = lifter.model.sequence
     monkeypatch.setattr(
