@@ -76,7 +76,7 @@ def read_index(out: str) -> pa.Table:
     if not storage.exists(url):
         return _SCHEMA.empty_table()
     try:
-        return pq.read_table(io.BytesIO(storage.read_bytes(url)), schema=_SCHEMA)
+        return pq.ParquetFile(io.BytesIO(storage.read_bytes(url))).read()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{url}: this index is damaged ({error}); run the same mpm lift again") from error
 
@@ -91,13 +91,13 @@ def write_index(out: str, index: pa.Table) -> None:
 def sum_index(index: pa.Table) -> Totals:
     """Totals over all inputs."""
     is_bad = pc.equal(index["status"], "bad")
-    people = index.filter(pc.is_valid(index["person"])).group_by(["source", "person"]).aggregate([])
+    people = pc.binary_join_element_wise(index["source"], index["person"], "\n")
     rows = pc.sum(index["rows"]).as_py() or 0
     return Totals(
         sources=pc.count_distinct(index["input"]).as_py(),
         bad=pc.count_distinct(index["input"].filter(is_bad)).as_py(),
         rows=rows,
-        people=people.num_rows,
+        people=pc.count_distinct(people, mode="only_valid").as_py(),
         frames=rows,
         seconds=pc.sum(index["seconds"]).as_py() or 0.0,
         dropped={},

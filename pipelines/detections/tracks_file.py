@@ -124,7 +124,7 @@ def track_to_npz(track: Track) -> bytes:
 
 def _from_parquet(url: str, content: bytes) -> list[Track]:
     try:
-        table = pq.read_table(io.BytesIO(content))
+        table = pq.ParquetFile(io.BytesIO(content)).read()
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{url}: wanted a Parquet file, got one that cannot be read ({error})") from error
     schema = (table.schema.metadata or {}).get(b"mpm.schema", b"").decode()
