@@ -1,6 +1,5 @@
 """The shards of a lifting job on Ray Data: tasks that read, a pool of actors that lift and commit."""
 
-import os
 import pickle
 import time
 import warnings
@@ -20,6 +19,8 @@ from pipelines.ray_session import ensure_ray, quiet_ray_data
 READ_CPUS = 0.5
 """Share of a core that a reading task asks for. Another than an actor's, else Ray would run both in one
 process, and a file that ends the process that reads it would end the model."""
+ACTORS_SHARE = 0.75
+"""Share of the processors that actors take at the beginning."""
 MOST_ACTORS = 4096
 """No cluster has so many."""
 
@@ -46,7 +47,6 @@ def make_parts_on_ray(shards: Iterable[Shard], *, out: str, steps: Steps) -> Ite
 
 def _dataset(items: list[str], *, out: str, steps: Steps) -> ray.data.Dataset:
     gpus = ray.cluster_resources().get("GPU", 0)
-    cores = _cores()
     dataset = ray.data.from_items(items, override_num_blocks=len(items))
     with warnings.catch_warnings():
         # Left alone, Ray Data tries a task that kills its process for ever. The bound has no other place
@@ -57,7 +57,6 @@ def _dataset(items: list[str], *, out: str, steps: Steps) -> ray.data.Dataset:
             fn_kwargs={"out": out, "steps": steps},
             batch_size=1,
             num_cpus=READ_CPUS,
-            compute=ray.data.TaskPoolStrategy(cores or None),
             max_retries=RETRIES,
         )
     dataset = dataset.map_batches(
@@ -65,8 +64,9 @@ def _dataset(items: list[str], *, out: str, steps: Steps) -> ray.data.Dataset:
         fn_constructor_kwargs={"out": out, "steps": steps},
         batch_size=1,
         compute=ray.data.ActorPoolStrategy(
-            # On one machine the pool is as large as that; a cluster may grow by it.
-            **({"size": cores} if cores else {"min_size": 1, "max_size": MOST_ACTORS}),
+            min_size=1,
+            initial_size=_actors(len(items)),
+            max_size=MOST_ACTORS,
             max_tasks_in_flight_per_actor=2,
         ),
         **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
@@ -76,10 +76,11 @@ def _dataset(items: list[str], *, out: str, steps: Steps) -> ray.data.Dataset:
     return dataset
 
 
-def _cores() -> int:
-    """Cores of this machine if it is all there is; 0 on a cluster."""
-    is_cluster = "RAY_ADDRESS" in os.environ or len(ray.nodes()) > 1
-    return 0 if is_cluster else len(os.sched_getaffinity(0))
+def _actors(shards: int) -> int:
+    """Actors to begin with: as many as find room beside the readers; the pool grows with the cluster."""
+    resources = ray.cluster_resources()
+    room = resources.get("GPU", 0) or resources.get("CPU", 1) * ACTORS_SHARE
+    return max(1, min(int(room), shards))
 
 
 def _read_batch(batch: dict[str, np.ndarray], *, out: str, steps: Steps) -> dict[str, list[Any]]:

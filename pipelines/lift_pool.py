@@ -55,5 +55,5 @@ def _make(shard: Shard, *, free: SimpleQueue[ReaderProcess], out: str, steps: St
     finally:
         free.put(process)
     raise RuntimeError(
-        f"{shard.part_name}: {died}, {TRIES} times, and no input is to blame; is memory short?"
+        f"{shard.part_name}: its process ended {TRIES} times, and no input is to blame; is memory short?"
     )

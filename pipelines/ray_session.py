@@ -56,8 +56,6 @@ def ensure_ray(*, cpus: int | None = None) -> None:
     import ray
 
     logging.getLogger("ray").setLevel(logging.ERROR)
-    # Else a line about each pool of actors, of a thing that concerns nobody, goes to the user's terminal.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     is_own = {"num_cpus": max(LEAST_CPUS, cpus or os.cpu_count() or 1), "include_dashboard": False}
     try:
         _knock(address)

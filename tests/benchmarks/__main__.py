@@ -7,7 +7,17 @@ from pathlib import Path
 import torch
 
 from pipelines.schema import made_by
-from tests.benchmarks import drawing, estimate, lifting, loading, nodes, training
+from tests.benchmarks import (
+    archive,
+    archive_nodes,
+    drawing,
+    estimate,
+    lifting,
+    loading,
+    nodes,
+    seams,
+    training,
+)
 
 FRAMES_OF_A_WINDOW = 27
 
@@ -20,6 +30,9 @@ def main() -> None:
         training.prepare_sample(windows)
         for part in (
             lifting.describe,
+            archive.describe,
+            archive_nodes.describe,
+            seams.describe,
             drawing.describe,
             lambda: loading.describe(folder),
             lambda: training.describe(folder, windows),
