@@ -45,6 +45,9 @@ def to_h36m_17(track: Track) -> Track:
             f"no conversion from {track.skeleton.name} to {H36M_17.name}; "
             f"there is one from {', '.join(TO_H36M_17)}"
         )
+    if track.skeleton == H36M_17:
+        keypoints_px = np.where(track.confidence[..., None] > 0, track.keypoints_px, np.float32(0))
+        return replace(track, keypoints_px=keypoints_px)
     confidence = conversion.confidence(track.confidence)
     keypoints_px = np.where(confidence[..., None] > 0, conversion.points(track.keypoints_px), np.float32(0))
     notes = track.notes
