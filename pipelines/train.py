@@ -230,5 +230,6 @@ def _fit_watched(trainer: Any, board: "BoardOnRay", progress: Progress) -> None:
 
 def _raise_if_stopped(stop: "Stop | None", failure: BaseException | None) -> None:
     if stop:
-        kind = InputError if stop.is_of_input else RuntimeError
+        # A storage that does not answer is an InputError as well: one line says it all.
+        kind = InputError if stop.is_of_input or isinstance(failure, InputError) else RuntimeError
         raise kind(f"training stopped: {stop.reason}") from failure
