@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from mpm_model.error_bands import ErrorBands, read_error_bands, to_json
 from mpm_model.errors import InputError, listing, refuse
 from mpm_model.network.config import PoseTransformerConfig
 from mpm_model.network.lifting import LiftingModel
@@ -21,10 +22,13 @@ from mpm_model.network.masked import MaskedPoseModel, UnifiedPoseModel
 from mpm_model.network.refinement import RefinementConfig, RefinementModel
 from mpm_model.pose.normalize import NORMALISATIONS, input_channels
 from mpm_model.pose.skeleton import Skeleton, describe_difference
+from mpm_model.strict_json import key_faults, read_json_object
 
 FORMAT = "mpm-checkpoint/1"
 """Format that `save_checkpoint` writes and `load_checkpoint` reads."""
 TENSORS_FILE, CONFIG_FILE, CARD_FILE = "model.safetensors", "config.json", "card.json"
+ERROR_BANDS_FILE = "error_bands.json"
+"""The one file that a checkpoint may lack."""
 
 Network = MaskedPoseModel | LiftingModel | UnifiedPoseModel | RefinementModel
 """A network that a checkpoint can hold."""
@@ -62,6 +66,8 @@ class Checkpoint:
     """Frames per second of the windows that the network was trained on."""
     card: dict[str, Any]
     """Data, licences, protocol, scores, commit: anything that JSON can hold."""
+    error_bands: ErrorBands | None = None
+    """How far its lifted joints may be from their true places; None if it was never calibrated."""
 
     def __post_init__(self) -> None:
         faults = []
@@ -76,6 +82,8 @@ class Checkpoint:
                 f"the network has {self.model.config.joints} joints, "
                 f"its skeleton {self.skeleton.name} has {len(self.skeleton)}"
             )
+        if self.error_bands is not None and self.error_bands.skeleton != self.skeleton:
+            faults.append(f"its error bands are of another skeleton, {self.error_bands.skeleton.name}")
         channels = getattr(self.model.config, "keypoint_channels", None)
         if not faults and channels is not None and channels not in input_channels(self.normalisation):
             faults.append(f"keypoint_channels {channels} does not go with normalisation {self.normalisation}")
@@ -124,6 +132,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, is_half: bool = Fal
         CONFIG_FILE: json.dumps(config, indent=2).encode(),
         CARD_FILE: json.dumps(checkpoint.card, indent=2, ensure_ascii=False).encode(),
     }
+    if checkpoint.error_bands is not None:
+        contents[ERROR_BANDS_FILE] = to_json(checkpoint.error_bands, weights=contents[TENSORS_FILE])
     part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part")
     part.mkdir(parents=True)
     try:
@@ -143,9 +153,11 @@ def load_checkpoint(
     *,
     expect_architecture: str | Sequence[str] | None = None,
     expect_skeleton: Skeleton | None = None,
+    with_error_bands: bool = True,
 ) -> Checkpoint:
     """Read a checkpoint folder; the network comes on the CPU, in evaluation mode.
 
+    Without its error bands it can be calibrated again, whatever lies there.
     Strict: InputError names both sides of every difference, in the files or to what is expected.
     """
     if not folder.is_dir():
@@ -158,11 +170,16 @@ def load_checkpoint(
             f"{folder}: not a checkpoint, it lacks {', '.join(absent)}; give the folder that training wrote"
         )
     config = _read_config(folder / CONFIG_FILE)
-    card = _read_json(folder / CARD_FILE)
+    card = read_json_object(folder / CARD_FILE)
     skeleton = _read_skeleton(config, folder)
     _check_expected(config, skeleton, folder, expect_architecture, expect_skeleton)
     model = _build(config, folder)
     model.load_state_dict(_read_tensors(folder / TENSORS_FILE, model.state_dict()), assign=True)
+    error_bands = (
+        read_error_bands(folder / ERROR_BANDS_FILE, weights=folder / TENSORS_FILE, skeleton=skeleton)
+        if with_error_bands
+        else None
+    )
     try:
         return Checkpoint(
             model=model.eval(),
@@ -170,6 +187,7 @@ def load_checkpoint(
             normalisation=config["normalisation"],
             rate_hz=float(config["rate_hz"]),
             card=card,
+            error_bands=error_bands,
         )
     except InputError as error:
         raise InputError(f"{folder / CONFIG_FILE}: {error}") from error
@@ -181,26 +199,14 @@ def _occupied(folder: Path) -> str:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: wanted JSON, got something else or half of it ({error}); copy it again"
-        ) from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: wanted a JSON object, got a {type(content).__name__}")
-    return content
-
-
 def _read_config(path: Path) -> dict[str, Any]:
-    config = _read_json(path)
+    config = read_json_object(path)
     if config.get("format") != FORMAT:
         raise InputError(
             f"{path}: wanted format {FORMAT!r}, got {config.get('format')!r}; "
             "read it with the version that wrote it"
         )
-    faults = _key_faults(config.keys(), _CONFIG_TYPES.keys())
+    faults = key_faults(config.keys(), _CONFIG_TYPES.keys())
     for name, kind in _CONFIG_TYPES.items():
         if name in config and (not isinstance(config[name], kind) or isinstance(config[name], bool)):
             faults.append(f"{name} must be {getattr(kind, '__name__', 'a number')}, got {config[name]!r}")
@@ -210,15 +216,6 @@ def _read_config(path: Path) -> dict[str, Any]:
         )
     refuse(str(path), faults)
     return config
-
-
-def _key_faults(came: Set[str], wanted: Set[str]) -> list[str]:
-    faults = []
-    if missing := sorted(wanted - came):
-        faults.append(f"missing {listing(missing)}")
-    if unknown := sorted(came - wanted):
-        faults.append(f"unknown {listing(unknown)}")
-    return faults
 
 
 def _read_skeleton(config: Mapping[str, Any], folder: Path) -> Skeleton:
@@ -262,7 +259,7 @@ def _build(config: Mapping[str, Any], folder: Path) -> Network:
     where = f"{folder / CONFIG_FILE}: network of kind {config['architecture']!r}"
     wanted = {field.name for field in fields(config_kind)}
     sizes = {**dict.fromkeys(_SIZES_ADDED & wanted), **config["network"]}
-    refuse(where, _key_faults(sizes.keys(), wanted))
+    refuse(where, key_faults(sizes.keys(), wanted))
     try:
         # On no device: neither memory nor the caller's random numbers are spent on an untrained network.
         with torch.device("meta"):
@@ -279,7 +276,7 @@ def _read_tensors(path: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]
         raise InputError(
             f"{path}: wanted a safetensors file, got something else or half of it ({error}); copy it again"
         ) from error
-    faults = _key_faults(tensors.keys(), wanted.keys())
+    faults = key_faults(tensors.keys(), wanted.keys())
     both = [name for name in wanted if name in tensors]
     faults += [
         f"{name} must be {tuple(wanted[name].shape)} {wanted[name].dtype}, "

@@ -50,7 +50,7 @@ FAILS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prepare, pre-train, fine-tune, measure, and write the folder that ships."""
+    """Prepare, pre-train, fine-tune, measure, write the folder that ships, and calibrate it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("archives", type=Path, help="folder with cmu.tar.xz, ui_prmd.tar.xz, ...")
     parser.add_argument("--work", type=Path, default=Path("weights_work"))
@@ -96,12 +96,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def publish(tuned: Path, out: Path, *, data: OpenData, pretrained: Path, workers: int) -> None:
-    """Round the weights to half precision, measure them as users will use them, and write the card."""
+    """Round the weights to half precision, measure them as users will use them, write the card, calibrate."""
     import dataclasses
 
-    from mpm_model.checkpoint import load_checkpoint, save_checkpoint
+    from mpm_model.checkpoint import ERROR_BANDS_FILE, load_checkpoint, save_checkpoint
     from mpm_model.lifter import Lifter
     from mpm_model.network.cost import macs_per_frame
+    from pipelines import calibrate
 
     checkpoint = load_checkpoint(tuned)
     minutes = sum(training_minutes(run) for run in (pretrained, tuned))
@@ -130,8 +131,10 @@ def publish(tuned: Path, out: Path, *, data: OpenData, pretrained: Path, workers
         shutil.rmtree(half)
         save_checkpoint(half, dataclasses.replace(rounded, card=card), is_half=True)
         out.mkdir(parents=True, exist_ok=True)
+        (out / ERROR_BANDS_FILE).unlink(missing_ok=True)  # of other weights
         for file in half.iterdir():
             shutil.copyfile(file, out / file.name)
+    calibrate.run(str(out), data=data.train, held_out=data.test)
 
 
 def training_minutes(run: Path) -> float:
