@@ -74,6 +74,7 @@ class Lifter:
         self.mode = mode
         self.batch_windows = batch_windows
         self.min_confidence = min_confidence
+        self.error_bands = checkpoint.error_bands
         self.is_mirrored = is_mirrored
 
     @classmethod

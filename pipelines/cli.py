@@ -134,6 +134,7 @@ app.command()(cli_results.table)
 
 app.command()(cli_lift.lift)
 app.command()(cli_lift.complete)
+app.command()(cli_lift.calibrate)
 app.command()(cli_results.view)
 
 

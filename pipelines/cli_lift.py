@@ -103,3 +103,22 @@ def complete(
 
     config = CompleteConfig(checkpoint=checkpoint, space=space, hidden_root=hidden_root, keep_seen=keep_seen)
     typer.echo("\n".join(run(source, out=out, config=config)))
+
+
+def calibrate(
+    checkpoint: Annotated[str, typer.Argument(help="Folder or URL of a checkpoint that lifts.")],
+    data: Annotated[
+        list[str], typer.Option(help="Windows that `mpm prepare` made, of people it may learn from.")
+    ],
+    held_out: Annotated[
+        list[str] | None,
+        typer.Option(help="Windows whose test people it is measured on; default: those of --data."),
+    ] = None,
+) -> None:
+    """Say with every lifted joint how far it may be from its true place.
+
+    Example: mpm calibrate models/lifter --data windows/cmu --data windows/ui_prmd
+    """
+    from pipelines.calibrate import run
+
+    typer.echo("\n".join(run(checkpoint, data=data, held_out=held_out or None)))

@@ -1,11 +1,13 @@
 """One person's keypoints become poses: gaps, rates, and the skeleton that the model knows."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from mpm_model.lifter import Lifter, chosen_rows
+from mpm_model.lifting_signs import LONGEST_GAP_S
 from pipelines.detections.common_skeleton import to_skeleton
 from pipelines.detections.track import Track
 from pipelines.poses_table import PoseTrack
@@ -24,13 +26,12 @@ def lift_track(track: Track, lifter: Lifter, only: slice | None = None) -> PoseT
     common = to_skeleton(track, lifter.skeleton)
     rate_hz = track.rate_hz or ASSUMED_RATE_HZ
     longest_gap = max(1, round(lifter.window_frames * rate_hz / lifter.rate_hz))
-    joints_rel_m = np.concatenate(
-        [
-            _lift_run(common, run, wanted, rate_hz=rate_hz, lifter=lifter)
-            for run in runs(track.frames, longest_gap=longest_gap)
-            if (wanted := range(max(run.start, rows.start), min(run.stop, rows.stop)))
-        ]
-    )
+    lifted = [
+        _lift_run(common, run, wanted, rate_hz=rate_hz, lifter=lifter)
+        for run in runs(track.frames, longest_gap=longest_gap)
+        if (wanted := range(max(run.start, rows.start), min(run.stop, rows.stop)))
+    ]
+    joints_rel_m, *errors_mm = (np.concatenate(parts) for parts in zip(*lifted, strict=True))
     chosen = slice(rows.start, rows.stop)
     return PoseTrack(
         source=track.source,
@@ -44,6 +45,7 @@ def lift_track(track: Track, lifter: Lifter, only: slice | None = None) -> PoseT
         width_px=track.width_px,
         height_px=track.height_px,
         skeleton=lifter.skeleton,
+        **dict(zip(("error_50_mm", "error_90_mm"), errors_mm, strict=bool(errors_mm))),
     )
 
 
@@ -56,10 +58,14 @@ def runs(frames: Int[np.ndarray, "N"], *, longest_gap: int) -> list[slice]:
 
 def _lift_run(
     track: Track, run: slice, wanted: range, *, rate_hz: float, lifter: Lifter
-) -> Float[np.ndarray, "N J 3"]:
-    """Wanted rows of a run, from no more of it than has a part in them."""
-    frames = track.frames
-    context = lifter.context_frames(rate_hz)
+) -> tuple[np.ndarray, ...]:
+    """Joints (N, J, 3) of wanted rows of a run, from no more of it than has a part in them.
+
+    If the lifter is calibrated, also the two radii of their errors, (N, J) each, in mm.
+    """
+    frames, bands = track.frames, lifter.error_bands
+    shown = 0 if bands is None else math.ceil(LONGEST_GAP_S * rate_hz)
+    context = lifter.context_frames(rate_hz) + shown
     first = max(int(frames[run.start]), int(frames[wanted[0]]) - context)
     last = min(int(frames[run.stop - 1]), int(frames[wanted[-1]]) + context)
     rows = slice(*np.searchsorted(frames, [first, last + 1]))
@@ -68,13 +74,21 @@ def _lift_run(
     at = frames[rows] - first
     keypoints_px[at], confidence[at] = track.keypoints_px[rows], track.confidence[rows]
     wanted_at = frames[wanted.start : wanted.stop] - first
-    lifted = lifter(
+    wide = slice(max(0, int(wanted_at[0]) - shown), min(shape[0], int(wanted_at[-1]) + 1 + shown))
+    joints_rel_m = lifter(
         keypoints_px,
         confidence,
         rate_hz=rate_hz,
         width_px=track.width_px,
         height_px=track.height_px,
         first_frame=first,
-        only=slice(int(wanted_at[0]), int(wanted_at[-1]) + 1),
+        only=wide,
     )
-    return np.asarray(lifted[wanted_at - wanted_at[0]])
+    chosen = wanted_at - wide.start
+    if bands is None:
+        return (joints_rel_m[chosen],)
+    sure = confidence[wide]
+    errors_mm = bands.of(
+        joints_rel_m, keypoints_px[wide], sure, sure < lifter.min_confidence, rate_hz=rate_hz
+    )
+    return joints_rel_m[chosen], *(each_mm[chosen] for each_mm in errors_mm)

@@ -22,6 +22,7 @@ VERBS = {
     "table",
     "lift",
     "complete",
+    "calibrate",
     "convert",
     "view",
     "inspect",

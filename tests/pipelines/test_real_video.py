@@ -24,7 +24,7 @@ CAMERAS = ("cam01", "cam02", "cam03", "cam04")
 class KnowsTheTruth:
     """Stands in for `Lifter`: gives the truth, as another camera would see it at another scale."""
 
-    window_frames, rate_hz, min_confidence, skeleton = 27, 60.0, 0.1, H36M_17
+    window_frames, rate_hz, min_confidence, skeleton, error_bands = 27, 60.0, 0.1, H36M_17, None
 
     def context_frames(self, rate_hz):
         return 29
