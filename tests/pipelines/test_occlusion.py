@@ -1,4 +1,4 @@
-"""Occlusion is information: a limb that nobody saw is better hidden than at (0, 0), with the weights that ship."""
+"""Occlusion is information: a limb nobody saw is better hidden than at (0, 0), by the weights that ship."""
 
 import numpy as np
 import pytest
