@@ -5,11 +5,9 @@ with a dot, so files being written too, and the markers that S3 servers keep for
 InputError is raised for a file that is absent or unsuitable, StorageError for a storage that cannot be used.
 """
 
-import gzip
 import json
 import os
 import posixpath
-import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +17,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from mpm_model.errors import InputError
-from pipelines import storage_disk, storage_s3
+from pipelines import storage_disk, storage_gzip, storage_s3
 from pipelines.storage_faults import StorageError as StorageError
 from pipelines.storage_faults import answer_code
 from pipelines.storage_faults import storage_errors as storage_errors
@@ -146,25 +144,20 @@ def read_bytes(url: str) -> bytes:
     filesystem, path = open_filesystem(url)
     with storage_errors(url):
         content: bytes = filesystem.cat_file(path)
-    if url.endswith(".gz"):
-        try:
-            return gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{url}: wanted a gzip file, got one that does not unpack ({error})") from error
-    return content
+    return storage_gzip.unpack(content, url=url) if url.endswith(".gz") else content
 
 
 def read_start(url: str, size_bytes: int) -> bytes:
     """What a file begins with: at most so many bytes are fetched; of a `.gz`, what unpacks from them."""
     filesystem, path = open_filesystem(url)
     with storage_errors(url):
-        content: bytes = filesystem.cat_file(path, start=0, end=size_bytes)
-    if url.endswith(".gz"):
         try:
-            return zlib.decompressobj(wbits=31).decompress(content)
-        except zlib.error as error:
-            raise InputError(f"{url}: wanted a gzip file, got one that does not unpack ({error})") from error
-    return content
+            content: bytes = filesystem.cat_file(path, start=0, end=size_bytes)
+        except OSError as error:
+            if answer_code(error) not in ("invalidrange", "416"):
+                raise
+            content = b""  # an object of no bytes has no range that could be given
+    return storage_gzip.unpack_start(content, url=url) if url.endswith(".gz") else content
 
 
 def read_json(url: str) -> Any:

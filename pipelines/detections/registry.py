@@ -34,6 +34,10 @@ _READ: Mapping[str, Callable[[Source, ReadOptions], list[Track]]] = {
     "tracks": read_tracks_file,
 }
 
+_MEANINGLESS = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
+"""What comes of values that no reader looked at: JSON may hold anything anywhere, and one such file in a
+million must not end the job."""
+
 _SIGNATURES = {
     b"\x89PNG": "a PNG image",
     b"\xff\xd8\xff": "a JPEG image",
@@ -90,7 +94,16 @@ def read_source(source: Source, options: ReadOptions | None = None) -> list[Trac
     kind = _format_of(source.files[0]) if source.format == NOT_LOOKED_AT else source.format
     if kind == UNRECOGNISED:
         raise InputError(f"{source.name}: wanted 2D detections, got {_what_is(source.files[0])}")
-    return _READ[kind](source, options or ReadOptions())
+    try:
+        return _READ[kind](source, options or ReadOptions())
+    except InputError:
+        raise
+    except _MEANINGLESS as error:
+        said = f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+        raise InputError(
+            f"{source.name}: wanted 2D detections of format {kind}, got a file that makes no sense as that "
+            f"({said})"
+        ) from error
 
 
 def _folder_first(url: str) -> tuple[str, str]:
@@ -134,7 +147,7 @@ def _format_of(url: str) -> str:
     try:
         start = storage.read_start(url, _START_BYTES)
         found = _recognise(start)
-        return found if found != UNRECOGNISED else _recognise(storage.read_bytes(url))
+        return _recognise(storage.read_bytes(url)) if found == UNRECOGNISED and _is_json(start) else found
     except storage.StorageError:
         raise
     except InputError:  # a gzip file cut short: reading it will say so
@@ -144,7 +157,7 @@ def _format_of(url: str) -> str:
 def _recognise(content: bytes) -> str:
     if content.startswith((b"PAR1", b"PK\x03\x04")):
         return "tracks"
-    if not content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
+    if not _is_json(content):
         return UNRECOGNISED
     if b'"people"' in content:
         return "openpose"
@@ -155,11 +168,16 @@ def _recognise(content: bytes) -> str:
     return UNRECOGNISED
 
 
+def _is_json(content: bytes) -> bool:
+    return content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"["))
+
+
 def _what_is(url: str) -> str:
-    """A file that is none of ours, in words."""
+    """A file that is none of ours, in words; no more of it is read than that takes."""
     name = posixpath.basename(url)
     try:
-        content = storage.read_bytes(url)
+        start = storage.read_start(url, _START_BYTES)
+        content = storage.read_bytes(url) if _is_json(start) else start
     except storage.StorageError:
         raise
     except InputError as error:
@@ -172,7 +190,7 @@ def _what_is(url: str) -> str:
     try:
         value = json.loads(content)
     except json.JSONDecodeError as error:
-        if content.lstrip().startswith((b"{", b"[")):
+        if _is_json(content):
             return f"{name}, JSON that breaks at byte {error.pos} of {len(content)}"
         return f"{name}, which begins {content[:24]!r}"
     except (UnicodeDecodeError, RecursionError):

@@ -34,6 +34,10 @@ from pipelines.detections.track import Track
 TRACKS = "tracks/1"
 """Schema of the tracks table."""
 
+_START_BYTES = 2**20
+_MOST_UNPACKED_BYTES = 2**30
+_MOST_PACKED = 100
+
 _SCHEMA = pa.schema(
     [
         pa.field("source", pa.string(), nullable=False),
@@ -54,7 +58,9 @@ _SCHEMA = pa.schema(
 def read_tracks_file(source: Source, options: ReadOptions) -> list[Track]:
     """The tracks of a Parquet or npz file, told apart by content; options fill in what it does not say."""
     (url,) = source.files
-    content = storage.read_bytes(url)
+    content = storage.read_start(url, _START_BYTES)
+    if len(content) == _START_BYTES and content.startswith((b"PAR1", b"PK\x03\x04")):
+        content = storage.read_bytes(url)  # of what is neither no more is read: it may be of any size
     if content.startswith(b"PAR1"):
         tracks = _from_parquet(url, content)
     elif content.startswith(b"PK\x03\x04"):
@@ -124,8 +130,10 @@ def track_to_npz(track: Track) -> bytes:
 
 def _from_parquet(url: str, content: bytes) -> list[Track]:
     try:
-        table = pq.ParquetFile(io.BytesIO(content)).read()
-    except (pa.ArrowInvalid, OSError) as error:
+        file = pq.ParquetFile(io.BytesIO(content))
+        _refuse_bomb(url, content, unpacked_bytes=_unpacked_bytes(file.metadata))
+        table = file.read()
+    except (pa.ArrowException, OSError) as error:
         raise InputError(f"{url}: wanted a Parquet file, got one that cannot be read ({error})") from error
     schema = (table.schema.metadata or {}).get(b"mpm.schema", b"").decode()
     missing = [name for name in _SCHEMA.names if name not in table.column_names and name != "notes"]
@@ -150,6 +158,25 @@ def _from_parquet(url: str, content: bytes) -> list[Track]:
     if not runs:
         raise InputError(f"{url}: wanted tracks, got a table without rows")
     return [_join_runs(url, of_one) for of_one in runs.values()]
+
+
+def _unpacked_bytes(metadata: pq.FileMetaData) -> int:
+    """How much a Parquet file says that it holds: by its pages, or by the number of its values."""
+    columns = (
+        metadata.row_group(group).column(column)
+        for group in range(metadata.num_row_groups)
+        for column in range(metadata.num_columns)
+    )
+    return sum(max(column.total_uncompressed_size, 4 * column.num_values) for column in columns)
+
+
+def _refuse_bomb(url: str, content: bytes, *, unpacked_bytes: int) -> None:
+    """Refuse what would fill the memory although it is small: keypoints do not pack so well."""
+    if unpacked_bytes > max(_MOST_UNPACKED_BYTES, _MOST_PACKED * len(content)):
+        raise InputError(
+            f"{url}: wanted keypoints, got {len(content):,} bytes that unpack to {unpacked_bytes:,}; "
+            "keypoints do not pack like that"
+        )
 
 
 def _fits(came: pa.DataType, wanted: pa.DataType) -> bool:
@@ -209,7 +236,10 @@ def _join_runs(url: str, runs: list[Track]) -> Track:
 def _from_npz(url: str, content: bytes) -> Track:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            _refuse_bomb(url, content, unpacked_bytes=sum(item.file_size for item in file.zip.infolist()))
             arrays = {name: file[name] for name in file.files}
+    except InputError:
+        raise
     except _NOT_NPZ as error:
         raise InputError(
             f"{url}: wanted an npz file of plain arrays, got one that cannot be read ({error})"
@@ -240,7 +270,7 @@ def _from_npz(url: str, content: bytes) -> Track:
 
 _SAID = ("source", "person", "skeleton", "rate_hz", "width_px", "height_px")
 _NOT_NPZ = (
-    ValueError, OSError, EOFError, KeyError, SyntaxError, RuntimeError,
+    ValueError, OSError, EOFError, KeyError, SyntaxError, RuntimeError, MemoryError, OverflowError,
     zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError,
 )  # fmt: skip
 """What numpy lets through of a file that is cut, damaged or none."""
