@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from mpm_model.errors import InputError, refuse
 from mpm_model.pose.skeletons import SKELETONS
 from pipelines import storage
+from pipelines.detections.bombs import parquet_bytes, refuse_bomb
 from pipelines.detections.keypoints import clean_keypoints
 from pipelines.detections.source import ReadOptions, Source
 from pipelines.detections.track import Track
@@ -35,8 +36,6 @@ TRACKS = "tracks/1"
 """Schema of the tracks table."""
 
 _START_BYTES = 2**20
-_MOST_UNPACKED_BYTES = 2**30
-_MOST_PACKED = 100
 
 _SCHEMA = pa.schema(
     [
@@ -131,7 +130,7 @@ def track_to_npz(track: Track) -> bytes:
 def _from_parquet(url: str, content: bytes) -> list[Track]:
     try:
         file = pq.ParquetFile(io.BytesIO(content))
-        _refuse_bomb(url, content, unpacked_bytes=_unpacked_bytes(file.metadata))
+        refuse_bomb(url, content, unpacked_bytes=parquet_bytes(file.metadata))
         table = file.read()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{url}: wanted a Parquet file, got one that cannot be read ({error})") from error
@@ -158,25 +157,6 @@ def _from_parquet(url: str, content: bytes) -> list[Track]:
     if not runs:
         raise InputError(f"{url}: wanted tracks, got a table without rows")
     return [_join_runs(url, of_one) for of_one in runs.values()]
-
-
-def _unpacked_bytes(metadata: pq.FileMetaData) -> int:
-    """How much a Parquet file says that it holds: by its pages, or by the number of its values."""
-    columns = (
-        metadata.row_group(group).column(column)
-        for group in range(metadata.num_row_groups)
-        for column in range(metadata.num_columns)
-    )
-    return sum(max(column.total_uncompressed_size, 4 * column.num_values) for column in columns)
-
-
-def _refuse_bomb(url: str, content: bytes, *, unpacked_bytes: int) -> None:
-    """Refuse what would fill the memory although it is small: keypoints do not pack so well."""
-    if unpacked_bytes > max(_MOST_UNPACKED_BYTES, _MOST_PACKED * len(content)):
-        raise InputError(
-            f"{url}: wanted keypoints, got {len(content):,} bytes that unpack to {unpacked_bytes:,}; "
-            "keypoints do not pack like that"
-        )
 
 
 def _fits(came: pa.DataType, wanted: pa.DataType) -> bool:
@@ -236,7 +216,7 @@ def _join_runs(url: str, runs: list[Track]) -> Track:
 def _from_npz(url: str, content: bytes) -> Track:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            _refuse_bomb(url, content, unpacked_bytes=sum(item.file_size for item in file.zip.infolist()))
+            refuse_bomb(url, content, unpacked_bytes=sum(item.file_size for item in file.zip.infolist()))
             arrays = {name: file[name] for name in file.files}
     except InputError:
         raise
