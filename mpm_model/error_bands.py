@@ -33,7 +33,7 @@ STATES = 2
 _FARTHEST = 5.0
 """What is shown counts as at most so many standard deviations from its mean: nothing is extrapolated."""
 _BLOCK_FRAMES = 4096
-_DIGITS = 5
+_DIGITS = 6
 _AGAIN = "calibrate the checkpoint again, or remove the file"
 
 
@@ -65,7 +65,7 @@ class ErrorBands:
         bones = len(self.skeleton) - 1
         if self.skeleton.parents[:1] != (None,) or None in self.skeleton.parents[1:]:
             raise InputError("error bands: the skeleton must have one root, its first joint")
-        shown, hidden = shown_numbers(self.skeleton), len(self.hidden_bias)
+        shown, hidden = shown_numbers(self.skeleton), self.hidden_bias.size
         outputs = STATES * len(QUANTILES) * bones
         wanted = {
             "bone_length_m": (bones,),
@@ -112,7 +112,7 @@ class ErrorBands:
         The true place, relative to the root and in the camera's axes, is within the first half of the time,
         within the second nine times in ten. Frames follow each other at `rate_hz`; hidden keypoints may hold
         anything. A frame's radii depend on that frame and, where joints are hidden, on when within
-        `lifting_signs.LONGEST_GAP_S` they were seen. The root is where it is: 0.
+        `lifting_signs.LONGEST_GAP_S` they were seen. The root's are 0: poses are relative to it.
         """
         shown = what_shows(
             joints_rel_m,
@@ -158,7 +158,7 @@ _ARRAYS = tuple(field.name for field in fields(ErrorBands) if field.name not in 
 
 
 def to_json(bands: ErrorBands, *, weights: bytes) -> bytes:
-    """The file's content, to lie beside this content of the tensors' file; numbers have five digits."""
+    """The file's content, to lie beside this content of the tensors' file; numbers have six digits."""
     words = {
         "format": FORMAT,
         "weights_sha256": hashlib.sha256(weights).hexdigest(),

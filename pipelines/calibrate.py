@@ -103,7 +103,7 @@ def run(
             with_error_bands=False,
         )
         weights = (folder / TENSORS_FILE).read_bytes()
-    storage.check_writable(bands_url)
+    storage.check_writable(url)
     lifter = Lifter(loaded)
     bands = fit(lifter, data, seed=seed)
     held = coverage(lifter, bands, data if held_out is None else held_out)
@@ -222,7 +222,7 @@ def _lift(seen: Seen, lifter: Lifter, *, group: str) -> LiftedTrack:
         height_px=view.height_px,
     )
     return LiftedTrack(
-        joints_rel_m=root_relative(lifted, H36M_17)[0],
+        joints_rel_m=lifted,
         true_rel_m=root_relative(view.joints_cam_m, H36M_17)[0],
         is_valid=view.is_valid,
         keypoints_px=view.keypoints_px,

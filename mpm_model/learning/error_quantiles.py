@@ -26,6 +26,8 @@ BATCH_FRAMES = 512
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-2
 """Keeps slopes that few frames ask for small."""
+LEAST_STD = 0.02
+"""What hardly changes tells hardly anything, and is not blown up."""
 LEAST_ERROR_MM = 0.1
 """Errors below this are taken as this: their logarithm says nothing."""
 
@@ -81,7 +83,7 @@ def fit_error_bands(
             for track in tracks
         ]
     )
-    mean, std = shown.mean(0), shown.std(0) + 1e-3
+    mean, std = shown.mean(0), np.maximum(shown.std(0), LEAST_STD)
     log_mm = np.log(np.maximum(np.concatenate([track.error_mm for track in tracks])[:, 1:], LEAST_ERROR_MM))
     frames = _Frames(
         shown=torch.from_numpy(standardised(shown, mean, std)),
