@@ -27,8 +27,9 @@ from pipelines.lift_index import (
     write_index,
 )
 from pipelines.lift_page import write_page
-from pipelines.lift_parts import make_parts
+from pipelines.lift_parts import make_parts, workers_for
 from pipelines.lift_plan import PLAN, extend_plan, read_plan
+from pipelines.lift_pool import start_workers
 from pipelines.lift_report import REPORT_FILE
 from pipelines.lift_steps import Steps, load_lifter
 from pipelines.manifest import (
@@ -42,6 +43,7 @@ from pipelines.manifest import (
     read_manifest,
 )
 from pipelines.parts import Commit, Progress, unseen
+from pipelines.reader_process import ReaderProcess
 from pipelines.receipts_text import describe_receipts
 from pipelines.schema import TableMetadata, made_by
 
@@ -83,10 +85,10 @@ def run(
 ) -> LiftSummary:
     """Lift every person of every video below the inputs and write the poses to a folder or URL.
 
-    Small inputs are lifted in this process; large ones by Ray Data. What is to be done is written down first
-    (see `lift_plan`); a run that was killed goes on where it was, and a run over an archive that has grown
-    lifts what is new. Two runs at once share the work badly but do no harm. A video that cannot be read is
-    set aside and named in the index.
+    Few inputs are lifted in this process, many by a process a core, on a cluster by Ray Data. What is to be
+    done is written down first (see `lift_plan`); a run that was killed goes on where it was, and a run over an
+    archive that has grown lifts what is new. Two runs at once share the work badly but do no harm. A video that
+    cannot be read is set aside and named in the index.
 
     Raises:
         InputError: no detections, no lifting checkpoint, an output folder that holds something else, or the
@@ -94,14 +96,27 @@ def run(
     """
     out = storage.absolute(out)
     checkpoint = None if config.checkpoint is None else storage.absolute(config.checkpoint)
-    lifter = load_lifter(checkpoint, config)  # refuse it before any work
     found = find_inputs(inputs, out=out, options=config.read_options())
+    with start_workers(workers_for(sum(item.size_bytes for item in found.values()))) as workers:
+        return _lift(out, found, config, checkpoint, workers, max_bad_fraction, progress)
+
+
+def _lift(
+    out: str,
+    found: Mapping[str, Input],
+    config: LiftConfig,
+    checkpoint: str | None,
+    workers: Sequence[ReaderProcess],
+    max_bad_fraction: float,
+    progress: Progress,
+) -> LiftSummary:
+    lifter = load_lifter(checkpoint, config)  # refuse it before anything is written
     job = Job(kind="poses", config=settings(config, checkpoint), inputs=(), made_by=made_by("mpm lift"))
     metadata = TableMetadata(config=json.dumps(job.config), made_by=job.made_by, skeleton=lifter.skeleton)
     steps = Steps(checkpoint=checkpoint, config=config, metadata=metadata)
     is_ours = claim_output(out, job) == "new"
     try:
-        manifest, done, seconds = _run_plan(out, job, found, steps, progress=progress)
+        manifest, done, seconds = _run_plan(out, job, found, steps, workers, progress)
     except BaseException:
         # Nothing was done yet that a second run could go on from: leave nothing.
         if is_ours and not _has_parts(out):
@@ -112,7 +127,12 @@ def run(
 
 
 def _run_plan(
-    out: str, job: Job, found: Mapping[str, Input], steps: Steps, *, progress: Progress
+    out: str,
+    job: Job,
+    found: Mapping[str, Input],
+    steps: Steps,
+    workers: Sequence[ReaderProcess],
+    progress: Progress,
 ) -> tuple[Manifest, int, Counter[str]]:
     """Plan, make what is missing, and say what is there; also how many inputs that were, in what time."""
     may_split = not steps.config.placing.needs_whole_track
@@ -125,7 +145,8 @@ def _run_plan(
         missing = [name for name in plan.part_names if name not in known]
         if before is not None and not missing:
             return before, done, seconds
-        commits = _Commits(make_parts(plan, missing, out=out, steps=steps), progress, plan.inputs)
+        made = make_parts(plan, missing, out=out, steps=steps, workers=workers)
+        commits = _Commits(made, progress, plan.inputs)
         index = read_index(out) if known else index_commits(())
         # A run that died between index and manifest left rows of parts that are said anew here.
         index = index.filter(pc.is_in(index["part"], pa.array(list(known), pa.string())))

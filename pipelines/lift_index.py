@@ -16,6 +16,7 @@ from pipelines import storage
 from pipelines.lift_summary import TrackSummary
 from pipelines.manifest import Input, Receipt, Totals
 from pipelines.parts import Commit
+from pipelines.schema import USE_THREADS
 
 INDEX = "_sources.parquet"
 
@@ -76,7 +77,7 @@ def read_index(out: str) -> pa.Table:
     if not storage.exists(url):
         return _SCHEMA.empty_table()
     try:
-        return pq.ParquetFile(io.BytesIO(storage.read_bytes(url))).read()
+        return pq.ParquetFile(io.BytesIO(storage.read_bytes(url))).read(use_threads=USE_THREADS)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{url}: this index is damaged ({error}); run the same mpm lift again") from error
 

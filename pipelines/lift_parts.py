@@ -15,19 +15,30 @@ from pipelines.parts import IN_PROCESS_BYTES, Commit, Shard, read_part
 from pipelines.reader_process import ReaderProcess, read_one_by_one
 
 
-def make_parts(plan: Plan, part_names: Sequence[str], *, out: str, steps: Steps) -> Iterator[Commit]:
-    """Make parts that are not there; those that are, whole, are only read."""
+def workers_for(size_bytes: int) -> int:
+    """Processes of this machine that a job of this size takes, beside this one."""
+    is_large = size_bytes > IN_PROCESS_BYTES
+    return len(os.sched_getaffinity(0)) if is_large and not _is_on_a_cluster() else 0
+
+
+def make_parts(
+    plan: Plan, part_names: Sequence[str], *, out: str, steps: Steps, workers: Sequence[ReaderProcess]
+) -> Iterator[Commit]:
+    """Make parts that are not there; those that are, whole, are only read.
+
+    `workers` are processes already on their way: see `workers_for`.
+    """
     shards = plan.shards(part_names)
     if plan.inputs == 1 and len(part_names) == 1:
         yield from (steps.make(shard, out=out) for shard in shards)
     elif plan.size_bytes(part_names) <= IN_PROCESS_BYTES:
         yield from _make_parts_here(shards, out=out, steps=steps)
-    elif _is_on_a_cluster() or device() != "cpu":
+    elif workers and device() == "cpu":
+        yield from make_parts_in_pool(shards, out=out, steps=steps, workers=workers)
+    else:
         from pipelines.lift_on_ray import make_parts_on_ray  # Ray is slow to import
 
         yield from make_parts_on_ray(shards, out=out, steps=steps)
-    else:
-        yield from make_parts_in_pool(shards, out=out, steps=steps, workers=len(os.sched_getaffinity(0)))
 
 
 def _is_on_a_cluster() -> bool:

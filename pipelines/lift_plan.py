@@ -17,6 +17,7 @@ from mpm_model.errors import InputError
 from pipelines import storage
 from pipelines.manifest import Input, Job
 from pipelines.parts import SHARD_INPUTS, Shard, name_shard
+from pipelines.schema import USE_THREADS
 
 PLAN = "_plan"
 SHARD_BYTES = 16 * 2**20
@@ -84,8 +85,8 @@ def read_plan(out: str) -> Plan:
     """What has been planned so far in a folder."""
     tables = [_SCHEMA.empty_table()]
     for url in _plan_files(out):
-        # Not `read_table`: the threads of Arrow's datasets now and then abort the process as it ends.
-        tables.append(pq.ParquetFile(io.BytesIO(storage.read_bytes(url))).read())
+        file = pq.ParquetFile(io.BytesIO(storage.read_bytes(url)))
+        tables.append(file.read(use_threads=USE_THREADS))
     return Plan(pa.concat_tables(tables))
 
 

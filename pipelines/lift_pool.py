@@ -3,9 +3,9 @@
 Ray would do the same, yet takes seconds to start and a tenth of a small machine to run; it is for clusters.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice
 from queue import SimpleQueue
@@ -19,24 +19,36 @@ TRIES = 3
 """How often a shard is begun whose process ends although no input is to blame: somebody else kills it."""
 
 
-def make_parts_in_pool(shards: Iterator[Shard], *, out: str, steps: Steps, workers: int) -> Iterator[Commit]:
+@contextmanager
+def start_workers(number: int) -> Iterator[list[ReaderProcess]]:
+    """So many processes of one thread each, on their way while the caller goes on; ended with the block."""
+    with ExitStack() as running:
+        yield [
+            running.enter_context(ReaderProcess(threads=1, preload="pipelines.lift_steps"))
+            for _ in range(number)
+        ]
+
+
+def make_parts_in_pool(
+    shards: Iterator[Shard], *, out: str, steps: Steps, workers: Sequence[ReaderProcess]
+) -> Iterator[Commit]:
     """Make the parts of all shards; they come as they are done. What ends its process is set aside."""
-    with ExitStack() as open_processes:
-        free: SimpleQueue[ReaderProcess] = SimpleQueue()
-        for _ in range(workers):
-            free.put(open_processes.enter_context(ReaderProcess(threads=1)))
-        with ThreadPoolExecutor(workers) as pool:
-            make = partial(_make, free=free, out=out, steps=steps)
-            running: set[Future[Commit]] = {pool.submit(make, shard) for shard in islice(shards, workers)}
-            try:
-                while running:
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    running |= {pool.submit(make, shard) for shard in islice(shards, len(done))}
-                    for future in done:
-                        yield future.result()
-            except BaseException:
-                open_processes.close()  # those that wait for them end as well
-                raise
+    free: SimpleQueue[ReaderProcess] = SimpleQueue()
+    for worker in workers:
+        free.put(worker)
+    with ThreadPoolExecutor(len(workers)) as pool:
+        make = partial(_make, free=free, out=out, steps=steps)
+        running: set[Future[Commit]] = {pool.submit(make, shard) for shard in islice(shards, len(workers))}
+        try:
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= {pool.submit(make, shard) for shard in islice(shards, len(done))}
+                for future in done:
+                    yield future.result()
+        except BaseException:
+            for worker in workers:  # those that wait for them end as well
+                worker.end()
+            raise
 
 
 def _make(shard: Shard, *, free: SimpleQueue[ReaderProcess], out: str, steps: Steps) -> Commit:

@@ -3,11 +3,13 @@
 Ray does the same for large jobs; a small job should not wait for Ray to start.
 """
 
+import importlib
 import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,13 +24,17 @@ class ReaderProcess:
     The first starts at once and loads its libraries while others are loaded here.
     """
 
-    def __init__(self, *, threads: int | None = None) -> None:
-        """Start it; `threads` bounds what its libraries use."""
+    def __init__(self, *, threads: int | None = None, preload: str = "pipelines.lift_shard") -> None:
+        """Start it; `threads` bounds what its libraries use, `preload` is a module to import at once."""
+        self._preload = preload
         self._threads = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
+        self._is_ended = False
         self._process = self._start()
 
     def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
         """What the function returns, or raises; ReaderDiedError if the process ended instead."""
+        if self._is_ended:
+            raise RuntimeError("this reader was told to end")
         if self._process.poll() is not None:
             self._process = self._start()
         assert self._process.stdin is not None
@@ -39,6 +45,8 @@ class ReaderProcess:
             is_result, value = pickle.load(self._process.stdout)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
             self._process.kill()
+            if self._is_ended:
+                raise RuntimeError("this reader was told to end") from error
             raise ReaderDiedError(f"the process that read it ended ({self._process.wait()})") from error
         if not is_result:
             raise value
@@ -53,15 +61,21 @@ class ReaderProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._process.kill()
+        self.end()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                pipe.close()
+                with suppress(BrokenPipeError):
+                    pipe.close()
+
+    def end(self) -> None:
+        """Kill it for good; a call under way, or a later one, is a RuntimeError."""
+        self._is_ended = True
+        self._process.kill()
 
     def _start(self) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [sys.executable, "-m", "pipelines.reader_process"],
+            [sys.executable, "-m", "pipelines.reader_process", self._preload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))} | self._threads,
@@ -88,6 +102,7 @@ def read_one_by_one(
 
 def _serve() -> None:
     """Answer calls until the pipe closes. What the functions print goes to stderr."""
+    importlib.import_module(sys.argv[1])
     answers, sys.stdout = os.fdopen(os.dup(1), "wb"), sys.stderr
     os.dup2(2, 1)
     while True:

@@ -28,6 +28,10 @@ POSES = "poses/1"
 SCHEMA_KEY = b"mpm.schema"
 SKELETON_KEY = b"mpm.skeleton"
 
+USE_THREADS = False
+"""Arrow's threads give back what they hold of Python's a moment after a read has ended. If the command ends
+in that moment, the process is aborted (1 of 60, pyarrow 26): files are read in the calling thread."""
+
 _MADE_BY_VERB = {WINDOWS: "mpm prepare", POSES: "mpm lift"}
 _SPACE = {
     WINDOWS: "world (z up)",
@@ -186,7 +190,7 @@ def from_parquet(content: bytes, *, url: str, schema: str, skeleton: Skeleton | 
     file = _open(content, url=url)
     _check(file, url=url, schema=schema, skeleton=skeleton)
     try:
-        return file.read()
+        return file.read(use_threads=USE_THREADS)
     except (pa.ArrowException, OSError) as error:
         raise _damaged(url, error) from error
 
@@ -206,7 +210,7 @@ def read_where(
             file = pq.ParquetFile(opened)
             _check(file, url=url, schema=schema, skeleton=skeleton)
             groups = [number for number in range(file.num_row_groups) if _may_hold(file, number, where)]
-            table = file.read_row_groups(groups)
+            table = file.read_row_groups(groups, use_threads=USE_THREADS)
     except pa.ArrowException as error:
         raise _damaged(url, error) from error
     for name, value in where.items():

@@ -31,6 +31,7 @@ from pipelines.detections.bombs import parquet_bytes, refuse_bomb
 from pipelines.detections.keypoints import clean_keypoints
 from pipelines.detections.source import ReadOptions, Source
 from pipelines.detections.track import Track
+from pipelines.schema import USE_THREADS
 
 TRACKS = "tracks/1"
 """Schema of the tracks table."""
@@ -131,7 +132,7 @@ def _from_parquet(url: str, content: bytes) -> list[Track]:
     try:
         file = pq.ParquetFile(io.BytesIO(content))
         refuse_bomb(url, content, unpacked_bytes=parquet_bytes(file.metadata))
-        table = file.read()
+        table = file.read(use_threads=USE_THREADS)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{url}: wanted a Parquet file, got one that cannot be read ({error})") from error
     schema = (table.schema.metadata or {}).get(b"mpm.schema", b"").decode()
