@@ -86,9 +86,9 @@ def run(
     """Lift every person of every video below the inputs and write the poses to a folder or URL.
 
     Few inputs are lifted in this process, many by a process a core, on a cluster by Ray Data. What is to be
-    done is written down first (see `lift_plan`); a run that was killed goes on where it was, and a run over an
-    archive that has grown lifts what is new. Two runs at once share the work badly but do no harm. A video that
-    cannot be read is set aside and named in the index.
+    done is written down first (see `lift_plan`); a run that was killed goes on where it was, and a run over
+    an archive that has grown lifts what is new. Two runs at once share the work badly but do no harm. A video
+    that cannot be read is set aside and named in the index.
 
     Raises:
         InputError: no detections, no lifting checkpoint, an output folder that holds something else, or the
