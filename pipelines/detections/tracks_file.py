@@ -80,26 +80,34 @@ def read_tracks_file(source: Source, options: ReadOptions) -> list[Track]:
 
 def tracks_to_parquet(tracks: Sequence[Track]) -> bytes:
     """The content of a Parquet file of tracks."""
-    rows = [
-        {
-            "source": track.source,
-            "person": track.person,
-            "skeleton": track.skeleton.name,
-            "rate_hz": track.rate_hz,
-            "width_px": track.width_px,
-            "height_px": track.height_px,
-            "frames": track.frames.tolist(),
-            "keypoints_px": track.keypoints_px.tolist(),
-            "confidence": track.confidence.tolist(),
-            "notes": list(track.notes),
-        }
-        for track in tracks
-    ]
+    if not tracks:
+        return _to_parquet(_SCHEMA.empty_table())
+    words = ("source", "person", "rate_hz", "width_px", "height_px")
+    columns: dict[str, Any] = {name: [getattr(track, name) for track in tracks] for name in words}
+    columns |= {
+        "skeleton": [track.skeleton.name for track in tracks],
+        "notes": [list(track.notes) for track in tracks],
+        "frames": _lists([track.frames for track in tracks]),
+        "keypoints_px": _lists([track.keypoints_px for track in tracks]),
+        "confidence": _lists([track.confidence for track in tracks]),
+    }
+    arrays = [pa.array(columns[name], _SCHEMA.field(name).type) for name in _SCHEMA.names]
+    return _to_parquet(pa.Table.from_arrays(arrays, schema=_SCHEMA))
+
+
+def _to_parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
-    pq.write_table(
-        pa.Table.from_pylist(rows, schema=_SCHEMA), buffer, compression="zstd", compression_level=1
-    )
+    pq.write_table(table, buffer, compression="zstd", compression_level=1)
     return buffer.getvalue()
+
+
+def _lists(arrays: Sequence[np.ndarray]) -> pa.Array:
+    """A list of each array, nested as deep as the array has dimensions; the numbers are copied at once."""
+    nested = pa.array(np.concatenate([array.ravel() for array in arrays]))
+    for depth in range(arrays[0].ndim - 1, 0, -1):
+        sizes = [array.shape[depth] for array in arrays for _ in range(int(np.prod(array.shape[:depth])))]
+        nested = pa.ListArray.from_arrays(np.cumsum([0, *sizes]).astype(np.int32), nested)
+    return pa.ListArray.from_arrays(np.cumsum([0, *map(len, arrays)]).astype(np.int32), nested)
 
 
 def track_to_npz(track: Track) -> bytes:
