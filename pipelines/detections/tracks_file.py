@@ -16,7 +16,6 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -38,7 +37,7 @@ TRACKS = "tracks/1"
 
 _START_BYTES = 2**20
 
-_SCHEMA = pa.schema(
+TRACKS_SCHEMA = pa.schema(
     [
         pa.field("source", pa.string(), nullable=False),
         pa.field("person", pa.string(), nullable=False),
@@ -78,64 +77,6 @@ def read_tracks_file(source: Source, options: ReadOptions) -> list[Track]:
     ]
 
 
-def tracks_to_parquet(tracks: Sequence[Track]) -> bytes:
-    """The content of a Parquet file of tracks."""
-    if not tracks:
-        return _to_parquet(_SCHEMA.empty_table())
-    words = ("source", "person", "rate_hz", "width_px", "height_px")
-    columns: dict[str, Any] = {name: [getattr(track, name) for track in tracks] for name in words}
-    columns |= {
-        "skeleton": [track.skeleton.name for track in tracks],
-        "notes": [list(track.notes) for track in tracks],
-        "frames": _lists([track.frames for track in tracks]),
-        "keypoints_px": _lists([track.keypoints_px for track in tracks]),
-        "confidence": _lists([track.confidence for track in tracks]),
-    }
-    arrays = [pa.array(columns[name], _SCHEMA.field(name).type) for name in _SCHEMA.names]
-    return _to_parquet(pa.Table.from_arrays(arrays, schema=_SCHEMA))
-
-
-def _to_parquet(table: pa.Table) -> bytes:
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd", compression_level=1)
-    return buffer.getvalue()
-
-
-def _lists(arrays: Sequence[np.ndarray]) -> pa.Array:
-    """A list of each array, nested as deep as the array has dimensions; the numbers are copied at once."""
-    nested = pa.array(np.concatenate([array.ravel() for array in arrays]))
-    for depth in range(arrays[0].ndim - 1, 0, -1):
-        sizes = [array.shape[depth] for array in arrays for _ in range(int(np.prod(array.shape[:depth])))]
-        nested = pa.ListArray.from_arrays(np.cumsum([0, *sizes]).astype(np.int32), nested)
-    return pa.ListArray.from_arrays(np.cumsum([0, *map(len, arrays)]).astype(np.int32), nested)
-
-
-def track_to_npz(track: Track) -> bytes:
-    """The content of an npz file of one track; what the track does not know is left out, and so are its
-    notes."""
-    said: dict[str, Any] = {
-        name: np.array(value)
-        for name, value in (
-            ("rate_hz", track.rate_hz),
-            ("width_px", track.width_px),
-            ("height_px", track.height_px),
-        )
-        if value is not None
-    }
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
-        keypoints_px=track.keypoints_px,
-        confidence=track.confidence,
-        frames=track.frames,
-        skeleton=np.array(track.skeleton.name),
-        person=np.array(track.person),
-        source=np.array(track.source),
-        **said,
-    )
-    return buffer.getvalue()
-
-
 def _from_parquet(url: str, content: bytes) -> list[Track]:
     try:
         file = pq.ParquetFile(io.BytesIO(content))
@@ -144,14 +85,14 @@ def _from_parquet(url: str, content: bytes) -> list[Track]:
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{url}: wanted a Parquet file, got one that cannot be read ({error})") from error
     schema = (table.schema.metadata or {}).get(b"mpm.schema", b"").decode()
-    missing = [name for name in _SCHEMA.names if name not in table.column_names and name != "notes"]
+    missing = [name for name in TRACKS_SCHEMA.names if name not in table.column_names and name != "notes"]
     if schema not in (TRACKS, "") or missing:
         got = schema or f"a table without {', '.join(missing)}"
         raise InputError(f"{url}: wanted a table of {TRACKS}, got {got}")
     faults = [
-        f"column {name} must be {_SCHEMA.field(name).type}, got {table[name].type}"
-        for name in _SCHEMA.names
-        if name in table.column_names and not _fits(table[name].type, _SCHEMA.field(name).type)
+        f"column {name} must be {TRACKS_SCHEMA.field(name).type}, got {table[name].type}"
+        for name in TRACKS_SCHEMA.names
+        if name in table.column_names and not _fits(table[name].type, TRACKS_SCHEMA.field(name).type)
     ]
     faults += [
         f"column {name} has empty cells"

@@ -19,7 +19,7 @@ from mpm_model.network.config import PoseTransformerConfig
 from mpm_model.network.lifting import LiftingModel
 from mpm_model.pose.skeletons import H36M_17
 from pipelines.detections.track import Track
-from pipelines.detections.tracks_file import tracks_to_parquet
+from pipelines.detections.tracks_output import tracks_to_parquet
 
 FRAMES = 2_000_000
 TRACK_FRAMES = 20_000

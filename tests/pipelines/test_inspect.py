@@ -10,7 +10,7 @@ from made_up_people import STANDING_M, make_track
 from mpm_model.errors import InputError
 from mpm_model.pose.skeletons import H36M_17
 from pipelines.detections.track import Track
-from pipelines.detections.tracks_file import tracks_to_parquet
+from pipelines.detections.tracks_output import tracks_to_parquet
 from pipelines.inspect import run
 from pipelines.inspect_tables import MAX_TRACKS, describe_bones
 from pipelines.manifest import JOB, Input, Job, Receipt

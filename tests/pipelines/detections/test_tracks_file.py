@@ -8,7 +8,7 @@ from mpm_model.errors import InputError
 from mpm_model.pose.skeletons import BODY_25B, H36M_17
 from pipelines.detections.registry import ReadOptions, find_sources, read_source
 from pipelines.detections.track import Track
-from pipelines.detections.tracks_file import track_to_npz, tracks_to_parquet
+from pipelines.detections.tracks_output import track_to_npz, tracks_to_parquet
 
 
 def make_track(skeleton=BODY_25B, *, frames=(3, 4, 8), **changes):
