@@ -34,10 +34,10 @@ LEAST_PEOPLE = 3
 STRANGERS_ERR_MORE = (1.04, 1.17)
 """How many times as long the radii must be on people the network has not learnt from.
 
-Measured once, with a network of the shipped sizes that was trained for half as long and had not learnt from 13
-of the 35 people of CMU, UI-PRMD and ReActIdle: of bands fitted on the others, so widened, the radii held 50 %
-and 90 % of its errors on the 13, each data set counted alike. The held-out people had no part in it. 13 people
-tell it to a tenth or so.
+Measured once, with a network of the shipped sizes that was trained for half as long and had not learnt from
+13 of the 35 people of CMU, UI-PRMD and ReActIdle: of bands fitted on the others, so widened, the radii held
+50 % and 90 % of its errors on the 13, each data set counted alike. The held-out people had no part in it. 13
+people tell it to a tenth or so.
 """
 EVERY_VIEWS = 5
 """Every so many views of held-out recordings are measured on. Odd, to meet all cameras."""

@@ -40,8 +40,8 @@ ALTERED = PoseAugmentConfig(probability=1.0, bone_angle_rad=0.35, tilt_rad=0.35)
 """Bones turn by up to 20 degrees, where training turns them by 12 at most.
 
 The network errs less on people it has learnt from than on strangers. In postures that are strange to it, of
-the same people, the bands learn how much more it errs, and by which signs that is known. Share and angle, like
-the signs, were chosen with an eye on what the bands held on held-out people; nothing is fitted on them.
+the same people, the bands learn how much more it errs, and by which signs that is known. Share and angle,
+like the signs, were chosen with an eye on what the bands held on held-out people; nothing is fitted on them.
 """
 
 
