@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import JsonValue
 
-from mpm_model.checkpoint import TENSORS_FILE
+from mpm_model.checkpoint import ERROR_BANDS_FILE, TENSORS_FILE
 from mpm_model.errors import InputError
 from mpm_model.lifter import shipped_weights
 from pipelines import storage
@@ -250,11 +250,14 @@ def _describe_source(source: Source, stamps: Mapping[str, storage.FileStamp]) ->
 
 def settings(config: LiftConfig, checkpoint: str | None) -> dict[str, JsonValue]:
     """All that decides what comes out, beside the inputs."""
-    weights = storage.join(checkpoint or str(shipped_weights()), TENSORS_FILE)
+    folder = checkpoint or str(shipped_weights())
     said = dataclasses.asdict(config)
     said.pop("shard_mib")  # which says in what portions, and may change as an archive grows
     # The content, not its place: the same weights from another machine's disk go on with the job.
     said["checkpoint"] = None if checkpoint is None else "given"
-    said["weights"] = hashlib.sha256(storage.read_bytes(weights)).hexdigest()[:16]
+    for name, file in (("weights", TENSORS_FILE), ("error_bands", ERROR_BANDS_FILE)):
+        url = storage.join(folder, file)
+        is_there = storage.exists(url)
+        said[name] = hashlib.sha256(storage.read_bytes(url)).hexdigest()[:16] if is_there else None
     # As JSON has it, in which a job is written down and compared.
     return dict(json.loads(json.dumps(said)))
