@@ -275,9 +275,12 @@ class Lifter:
             height_px=size_px[1].expand(len(keypoints_px)),
             confidence=confidence if self.has_confidence else None,
         )
+        # Looking for what is hidden costs a processor less than putting tokens where nothing is.
+        is_whole = self.device.type == "cpu" and not is_hidden.any()
+        hidden = None if is_whole else is_hidden
         if self.mode == "exact":
-            return self.model(keypoints, is_hidden=is_hidden).center  # type: ignore[no-any-return]
-        sequence = self.model.sequence(keypoints, is_hidden=is_hidden)
+            return self.model(keypoints, is_hidden=hidden).center  # type: ignore[no-any-return]
+        sequence = self.model.sequence(keypoints, is_hidden=hidden)
         return sequence[:, -1:] if self.mode == "causal" else sequence
 
 

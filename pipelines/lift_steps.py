@@ -6,6 +6,8 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 
+import pyarrow as pa
+
 from mpm_model.errors import InputError
 from mpm_model.lifter import Lifter, shipped_weights
 from mpm_model.pose.skeleton import describe_difference
@@ -53,7 +55,9 @@ class Steps:
         if (commit := read_part(shard, out=out)) is not None:
             return commit
         read = self.read(shard.inputs)
-        return self.commit(shard, read, out=out, read_s=time.monotonic() - begun_s)
+        commit = self.commit(shard, read, out=out, read_s=time.monotonic() - begun_s)
+        pa.default_memory_pool().release_unused()  # else a process grows with every shard it has made
+        return commit
 
     def __call__(self, inputs: Sequence[Input]) -> PartResult:
         """Both, in this process."""
