@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
 
 _FORBIDDEN = 1e6
 """Cost of a match that may not be; far above any that may."""
@@ -97,6 +96,8 @@ def associate(
     over that lies where keypoints missing from a matched person are expected is a part of that person and is
     joined to it.
     """
+    from scipy.optimize import linear_sum_assignment  # slow to import, and not every format needs it
+
     config = config or AssociationConfig()
     going: list[_Path] = []
     paths: list[_Path] = []
