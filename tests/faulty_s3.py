@@ -11,10 +11,11 @@ import contextlib
 import dataclasses
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from seaweedfs import S3Server
 
@@ -60,6 +61,21 @@ class Faults:
         return None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """One request that the server answered, whatever the client heard of it."""
+
+    method: str
+    path: str
+    """`bucket/key`, without what is asked about it."""
+    begun_s: float
+    """When it came, of `time.monotonic`."""
+    ended_s: float
+    """When the server had answered."""
+    status: int
+    """What the server said."""
+
+
 @dataclass(kw_only=True)
 class FaultyProxy:
     """A running proxy. Its faults may be exchanged, switched off and on while it runs."""
@@ -72,6 +88,8 @@ class FaultyProxy:
     """Whether anything does; if not, all requests pass, and are not counted."""
     done: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How often what was done: by method and kind of fault, `passed` for none."""
+    requests: list[Request] = field(default_factory=list)
+    """Those that reached the server, in the order of its answers."""
     bugs: list[Exception] = field(default_factory=list)
     """What went wrong in the proxy itself; raised at the end."""
     _numbers: Counter[str] = field(default_factory=Counter)
@@ -134,7 +152,8 @@ async def _serve(
 ) -> None:
     """Take the one request of a connection, so that each meets its own fate."""
     head = await reader.readuntil(b"\r\n\r\n")
-    method, headers = _parse(head)
+    begun_s = time.monotonic()
+    method, path, headers = _parse(head)
     fate = proxy.next_fate(method)
     body = b""
     if "expect" not in headers or fate not in REFUSALS:  # S3 refuses without asking for the body
@@ -149,6 +168,11 @@ async def _serve(
         answer = b""
     else:
         answer = await _ask(behind, head, body, is_cut=fate == "cut_upload")
+        if answer:
+            status, ended_s = int(answer.split(maxsplit=2)[1]), time.monotonic()
+            proxy.requests.append(
+                Request(method=method, path=path, begun_s=begun_s, ended_s=ended_s, status=status)
+            )
     if fate in ("truncated", "stalled"):
         top, end, content = answer.partition(b"\r\n\r\n")
         answer = top + end + content[: len(content) // 2] if content else b""
@@ -197,11 +221,13 @@ async def _read_body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -
     return b"".join(frames)
 
 
-def _parse(head: bytes) -> tuple[str, dict[str, str]]:
-    """The method, and the headers with their names in lower case."""
+def _parse(head: bytes) -> tuple[str, str, dict[str, str]]:
+    """The method, the path without its query, and the headers with their names in lower case."""
     first, *lines = head.decode("latin-1").strip().split("\r\n")
     pairs = (line.partition(":") for line in lines)
-    return first.split()[0], {name.lower(): value.strip() for name, _, value in pairs}
+    method, target, _ = first.split(maxsplit=2)
+    path = unquote(urlsplit(target).path).strip("/")
+    return method, path, {name.lower(): value.strip() for name, _, value in pairs}
 
 
 def _refusal(method: str, status: str, code: str) -> bytes:
