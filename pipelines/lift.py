@@ -141,13 +141,13 @@ def _run_plan(
     done, seconds = 0, Counter[str]()
     while True:
         before = read_manifest(out, "poses") if storage.exists(storage.join(out, MANIFEST)) else None
-        known = _still_there(out, before.parts) if before else {}
+        index = _read_index(out) if before else index_commits(())
+        known = _still_there(out, before.parts, index) if before else {}
         missing = [name for name in plan.part_names if name not in known]
         if before is not None and not missing:
             return before, done, seconds
         made = make_parts(plan, missing, out=out, steps=steps, workers=workers)
         commits = _Commits(made, progress, plan.inputs)
-        index = read_index(out) if known else index_commits(())
         # A run that died between index and manifest left rows of parts that are said anew here.
         index = index.filter(pc.is_in(index["part"], pa.array(list(known), pa.string())))
         index = pa.concat_tables([index, index_commits(commits)])
@@ -164,12 +164,27 @@ def _run_plan(
             return manifest, done, seconds
 
 
-def _still_there(out: str, parts: Sequence[Part]) -> dict[str, Part]:
-    """The parts that lie where they were put, as large as they were."""
+def _read_index(out: str) -> pa.Table:
+    """The index as it is; without rows if it is damaged, as the parts say anew what is in them."""
+    try:
+        return read_index(out)
+    except storage.StorageError:
+        raise
+    except InputError:
+        return index_commits(())
+
+
+def _still_there(out: str, parts: Sequence[Part], index: pa.Table) -> dict[str, Part]:
+    """The parts that lie where they were put, as large as they were, and that the index knows.
+
+    Of two runs that end at once, one may have put the manifest and the other, which knew less, the index.
+    """
     found = storage.list_stamps(out, (".parquet",))
+    indexed = set(index["part"].unique().to_pylist())
     return {
         part.name: part
         for part in parts
+        if part.name in indexed
         if (stamp := found.get(storage.join(out, part.name))) and stamp.size_bytes == part.size_bytes
     }
 

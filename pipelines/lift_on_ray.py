@@ -11,9 +11,11 @@ import ray
 import ray.data
 from ray.util.annotations import RayDeprecationWarning
 
+from mpm_model.errors import InputError
+from pipelines.lift_parts import make_with_reader
 from pipelines.lift_steps import Steps
 from pipelines.parts import Commit, Shard, read_part
-from pipelines.parts_on_ray import RETRIES, make_alone
+from pipelines.parts_on_ray import RETRIES, run_all
 from pipelines.ray_session import ensure_ray, quiet_ray_data
 
 READ_CPUS = 0.5
@@ -23,26 +25,32 @@ ACTORS_SHARE = 0.75
 """Share of the processors that actors take at the beginning."""
 MOST_ACTORS = 4096
 """No cluster has so many."""
+MOST_FAULTS = 3
+"""Shards that fail, each after all its patience, with none made in between: what follows would fail too."""
 
 
 def make_parts_on_ray(shards: Iterable[Shard], *, out: str, steps: Steps) -> Iterator[Commit]:
     """Make the parts of all shards in parallel; they come as they are done.
 
-    While an actor lifts a shard, its next one is read. A shard whose reading failed, which Ray Data sets
-    aside so that the others go on, is made again by itself: there an exception comes through, and an input
-    that ends its process even when alone becomes a bad input.
+    While an actor lifts a shard, its next one is read. A shard that could not be made, as an input of it ends
+    its process or the storage failed, is set aside so that the others go on, and made again at the end: there
+    an exception comes through, and such an input becomes a bad one. InputError as soon as several in a row
+    fail for the same cause: then it is the storage that is not there.
     """
     ensure_ray()
-    items = [shard.model_dump_json() for shard in shards]
-    made = set()
-    for row in _dataset(items, out=out, steps=steps).iter_rows():
+    items = {shard.part_name: shard.model_dump_json() for shard in shards}
+    faults = 0
+    for row in _dataset(list(items.values()), out=out, steps=steps).iter_rows():
+        if row["fault"]:
+            faults += 1
+            if faults == MOST_FAULTS:
+                raise InputError(row["fault"])
+            continue
+        faults = 0
         commit = Commit.model_validate_json(row["commit"])
-        made.add(commit.part.name)
+        del items[commit.part.name]
         yield commit
-    for item in items:
-        shard = Shard.model_validate_json(item)
-        if shard.part_name not in made:
-            yield make_alone(shard, out=out, work=steps, probe=steps.read)
+    yield from run_all(make_with_reader, map(Shard.model_validate_json, items.values()), out=out, steps=steps)
 
 
 def _dataset(items: list[str], *, out: str, steps: Steps) -> ray.data.Dataset:
@@ -85,15 +93,21 @@ def _actors(shards: int) -> int:
 
 def _read_batch(batch: dict[str, np.ndarray], *, out: str, steps: Steps) -> dict[str, list[Any]]:
     """What is in the inputs of a shard, for an actor to lift; or, of a part that is there, its commit."""
-    rows: dict[str, list[Any]] = {"item": [], "read": [], "read_s": [], "commit": []}
+    rows: dict[str, list[Any]] = {"item": [], "read": [], "read_s": [], "commit": [], "fault": []}
     for item in batch["item"]:
         begun_s = time.monotonic()
         shard = Shard.model_validate_json(item)
-        commit = read_part(shard, out=out)
+        commit, read, fault = None, [], ""
+        try:
+            if (commit := read_part(shard, out=out)) is None:
+                read = steps.read(shard.inputs)
+        except InputError as error:
+            fault = str(error)
         rows["item"].append(item)
-        rows["read"].append(pickle.dumps(steps.read(shard.inputs) if commit is None else [], protocol=5))
+        rows["read"].append(pickle.dumps(read, protocol=5))
         rows["read_s"].append(time.monotonic() - begun_s)
         rows["commit"].append("" if commit is None else commit.model_dump_json())
+        rows["fault"].append(fault)
     return rows
 
 
@@ -104,14 +118,19 @@ class LiftActor:
         self._out, self._steps = out, steps
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
-        """The commit of each shard."""
-        commits = []
-        columns = (batch[name] for name in ("item", "read", "read_s", "commit"))
-        for item, read, read_s, there in zip(*columns, strict=True):
-            if there:
-                commits.append(str(there))
-                continue
-            shard = Shard.model_validate_json(item)
-            commit = self._steps.commit(shard, pickle.loads(read), out=self._out, read_s=float(read_s))
-            commits.append(commit.model_dump_json())
-        return {"commit": commits}
+        """The commit of each shard, or the fault of the storage that kept it from being made."""
+        commits, faults = [], []
+        columns = (batch[name] for name in ("item", "read", "read_s", "commit", "fault"))
+        for item, read, read_s, there, fault in zip(*columns, strict=True):
+            commit, fault = str(there), str(fault)
+            if not commit and not fault:
+                shard = Shard.model_validate_json(item)
+                try:
+                    commit = self._steps.commit(
+                        shard, pickle.loads(read), out=self._out, read_s=float(read_s)
+                    ).model_dump_json()
+                except InputError as error:
+                    fault = str(error)
+            commits.append(commit)
+            faults.append(fault)
+        return {"commit": commits, "fault": faults}

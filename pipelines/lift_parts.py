@@ -63,6 +63,13 @@ def _make_parts_here(shards: Iterator[Shard], *, out: str, steps: Steps) -> Iter
             shard = following
 
 
+def make_with_reader(shard: Shard, *, out: str, steps: Steps) -> Commit:
+    """The part of a shard whose reading may end a process: another than this one."""
+    with ReaderProcess() as reader:
+        found, read_s = _read(shard, reader=reader, out=out, steps=steps)
+        return found if isinstance(found, Commit) else steps.commit(shard, found, out=out, read_s=read_s)
+
+
 def _read(
     shard: Shard, *, reader: ReaderProcess, out: str, steps: Steps
 ) -> tuple[Commit | list[ReadInput], float]:

@@ -1,7 +1,7 @@
 """Parts made by Ray Data: one task a shard, and what is done about shards that kill their process."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -37,7 +37,7 @@ def make_parts_on_ray(shards: Sequence[Shard], *, out: str, work: Work) -> Itera
         yield commit
     for shard in shards:
         if shard.part_name not in made:
-            yield make_alone(shard, out=out, work=work)
+            yield _make_alone(shard, out=out, work=work)
 
 
 def _stream(shards: Sequence[Shard], *, out: str, work: Work) -> Iterator[Commit]:
@@ -61,30 +61,45 @@ def _make_batch(batch: dict[str, np.ndarray], *, out: str, work: Work) -> dict[s
     return {"commit": [make_part(shard, out=out, work=work).model_dump_json() for shard in shards]}
 
 
-def make_alone(
-    shard: Shard, *, out: str, work: Work, probe: Callable[[Sequence[Input]], object] | None = None
-) -> Commit:
-    """Make a part in a process of its own; what ends it becomes bad inputs. Exceptions come through.
+def run_all(
+    function: Callable[..., Result], arguments: Iterable[object], **kwargs: object
+) -> Iterator[Result]:
+    """Call a function of each argument, in processes of their own; results come as they are done.
 
-    `probe` is the part of the work that an input may end its process by: all of it, if not given.
+    Exceptions come through, an InputError as one.
     """
+    task = ray.remote(num_cpus=1, max_retries=RETRIES)(function)
+    running = [task.remote(argument, **kwargs) for argument in arguments]
+    while running:
+        (done,), running = ray.wait(running)
+        try:
+            result: Result = ray.get(done)
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, InputError):
+                raise InputError(str(error.cause)) from error
+            raise
+        yield result
+
+
+def _make_alone(shard: Shard, *, out: str, work: Work) -> Commit:
+    """Make a part in a process of its own; what ends it becomes bad inputs."""
     try:
         return _run(make_part, shard, out=out, work=work)
     except _LOST:
-        killers = [item for item in shard.inputs if _kills(item, probe or work)]
+        killers = [item for item in shard.inputs if _kills(item, work)]
         return _run(make_part, shard, out=out, work=partial(_work_without, killers=killers, work=work))
 
 
-def _kills(item: Input, probe: Callable[[Sequence[Input]], object]) -> bool:
+def _kills(item: Input, work: Work) -> bool:
     try:
-        _run(_try, item, probe=probe)
+        _run(_try, item, work=work)
     except _LOST:
         return True
     return False
 
 
-def _try(item: Input, *, probe: Callable[[Sequence[Input]], object]) -> None:
-    probe([item])
+def _try(item: Input, *, work: Work) -> None:
+    work([item])
 
 
 def _work_without(inputs: Sequence[Input], *, killers: Sequence[Input], work: Work) -> PartResult:
@@ -99,13 +114,6 @@ def _work_without(inputs: Sequence[Input], *, killers: Sequence[Input], work: Wo
     return PartResult(table=result.table, receipts=receipts)
 
 
-def _run(function: Callable[..., Result], *args: object, **kwargs: object) -> Result:
-    """Call a function in a process of its own; an InputError in there is one here."""
-    task = ray.remote(num_cpus=1, max_retries=RETRIES)(function)
-    try:
-        result: Result = ray.get(task.remote(*args, **kwargs))
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, InputError):
-            raise InputError(str(error.cause)) from error
-        raise
+def _run(function: Callable[..., Result], argument: object, **kwargs: object) -> Result:
+    (result,) = run_all(function, [argument], **kwargs)
     return result

@@ -86,14 +86,22 @@ class ReaderProcess:
 def read_one_by_one(
     reader: ReaderProcess, function: Callable[[Sequence[Any]], list[Any]], items: Sequence[Any]
 ) -> list[Any]:
-    """The results for all items; for one that ends its reader, the error in place of a result."""
+    """The results for all items; for one that ends its reader, the error in place of a result.
+
+    No item is judged by one death alone: somebody else may have ended the reader.
+    """
     try:
         return list(reader.call(function, items))
-    except ReaderDiedError as error:
-        if len(items) == 1:
-            return [error]
+    except ReaderDiedError:
         # Not by halves: what takes time is to start a reader anew, once for each item that ends one.
-        return [result for item in items for result in read_one_by_one(reader, function, [item])]
+        return [_read_alone(reader, function, item) for item in items]
+
+
+def _read_alone(reader: ReaderProcess, function: Callable[[Sequence[Any]], list[Any]], item: Any) -> Any:
+    try:
+        return reader.call(function, [item])[0]
+    except ReaderDiedError as error:
+        return error
 
 
 def _serve() -> None:
