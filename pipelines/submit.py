@@ -20,7 +20,10 @@ from pipelines.run_config import FinetuneConfig, PretrainConfig, TrainingConfig,
 
 STAYS_HERE = {"demo", "submit"}
 """Verbs that are about this machine."""
-PLACES = ("source", "url", "data", "init", "checkpoint", "storage", "result", "out", "json")
+PLACES = (
+    *("source", "url", "data", "held_out", "init", "checkpoint", "intrinsics"),
+    *("storage", "result", "out", "json"),
+)
 """Arguments that say where something is: on a cluster, only a URL says it."""
 CONFIGURED: Mapping[str, type[TrainingConfig]] = {"pretrain": PretrainConfig, "finetune": FinetuneConfig}
 """Verbs that take a configuration."""
@@ -138,7 +141,8 @@ def _places(command: Command) -> Iterator[tuple[str, str]]:
     for name in PLACES:
         given = command.values.get(name)
         for value in [given] if isinstance(given, str) else given or ():
-            yield name, value
+            if name != "intrinsics" or "," not in value:  # four numbers are no place
+                yield name, value
 
 
 def _place_faults(command: Command) -> list[str]:

@@ -98,7 +98,7 @@ def test_a_job_gets_the_code_the_arguments_and_the_way_to_the_bucket(submit, sen
         "mpm_model/errors.py",
     } <= sent.files
     assert {file.split("/")[0] for file in sent.files} == {"mpm_model", "pipelines"}
-    assert not [file for file in sent.files if "sample" in file or "__pycache__" in file]
+    assert not [file for file in sent.files if "/sample/" in file or "__pycache__" in file]
     assert "step 1\njob job-1: succeeded\n" in printed
 
 
