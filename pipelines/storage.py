@@ -267,7 +267,7 @@ def files_below(filesystem: Any, path: str) -> dict[str, dict[str, Any]]:
     return {
         name: entry
         for name, entry in filesystem.find(path, detail=True).items()
-        if entry["type"] != "directory" and not name.endswith("/")
+        if entry["type"] in ("file", "link") and not name.endswith("/")  # a pipe would be read for ever
         if not any(part.startswith(".") for part in name[len(path) :].split("/"))
     }
 

@@ -83,7 +83,9 @@ def _from_parquet(url: str, content: bytes) -> list[Track]:
         refuse_bomb(url, content, unpacked_bytes=parquet_bytes(file.metadata))
         table = file.read(use_threads=USE_THREADS)
     except (pa.ArrowException, OSError) as error:
-        raise InputError(f"{url}: wanted a Parquet file, got one that cannot be read ({error})") from error
+        raise InputError(
+            f"{url}: wanted a Parquet file, got one that cannot be read ({_line(error)})"
+        ) from error
     schema = (table.schema.metadata or {}).get(b"mpm.schema", b"").decode()
     missing = [name for name in TRACKS_SCHEMA.names if name not in table.column_names and name != "notes"]
     if schema not in (TRACKS, "") or missing:
@@ -172,7 +174,7 @@ def _from_npz(url: str, content: bytes) -> Track:
         raise
     except _NOT_NPZ as error:
         raise InputError(
-            f"{url}: wanted an npz file of plain arrays, got one that cannot be read ({error})"
+            f"{url}: wanted an npz file of plain arrays, got one that cannot be read ({_line(error)})"
         ) from error
     missing = [name for name in ("keypoints_px", "skeleton") if name not in arrays]
     if missing:
@@ -204,6 +206,10 @@ _NOT_NPZ = (
     zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError,
 )  # fmt: skip
 """What numpy lets through of a file that is cut, damaged or none."""
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _skeleton(where: str, name: str) -> Any:

@@ -5,8 +5,6 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,8 +22,8 @@ from lift_jobs import (
     save_lifter,
     shard_mib,
 )
-from ray.cluster_utils import Cluster
 from seaweedfs import S3Server
+from simulated_machines import run_machines
 
 from pipelines.lift_index import read_index
 from pipelines.lift_plan import read_plan
@@ -33,48 +31,8 @@ from pipelines.lift_plan import read_plan
 ROUNDS = 20
 KINDS = ("driver", "reader", "actor", "node")
 FILES, FRAMES = 160, 3000
-HEALTH = {
-    "health_check_initial_delay_ms": 0,
-    "health_check_period_ms": 1000,
-    "health_check_timeout_ms": 1000,
-    "health_check_failure_threshold": 3,
-}
-"""As ray_cluster.yaml and the others start their heads."""
 LONGEST_LOOK_S = 5.0
 """So long a process of some kind is looked for: readers come and go."""
-
-
-class Machines:
-    """A head that computes nothing and two nodes of two cores, below this process."""
-
-    def __init__(self) -> None:
-        self._cluster = Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": HEALTH}
-        )
-        self._nodes = [self._add(), self._add()]
-        self.address = self._cluster.address
-
-    def _add(self):
-        return self._cluster.add_node(num_cpus=2, object_store_memory=400 * 2**20)
-
-    def replace(self, number: int) -> None:
-        """Lose a node with all that runs on it, and get another."""
-        self._cluster.remove_node(self._nodes.pop(number), allow_graceful=False)
-        self._nodes.append(self._add())
-
-    def end(self) -> None:
-        self._cluster.shutdown()
-
-
-@contextmanager
-def run_machines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machines]:
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    monkeypatch.setenv("RAY_worker_niceness", "0")
-    machines = Machines()
-    try:
-        yield machines
-    finally:
-        machines.end()
 
 
 def kill_a_process(name: str, rng: random.Random) -> bool:
