@@ -1,11 +1,13 @@
 """One person's keypoints become poses: gaps, rates, and the skeleton that the model knows."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Int
 
+from mpm_model.errors import InputError
 from mpm_model.lifter import Lifter, chosen_rows
 from mpm_model.lifting_signs import LONGEST_GAP_S
 from pipelines.detections.common_skeleton import to_skeleton
@@ -14,6 +16,10 @@ from pipelines.poses_table import PoseTrack
 
 ASSUMED_RATE_HZ = 30.0
 """Rate of a video when neither its format nor the user says it."""
+MOST_SPREAD = 30
+"""Of so many frames one may be there: more than one a second of most videos."""
+MOST_EMPTY = 2**17
+"""So many frames may be lifted of any run, however few are there: some hundred megabytes."""
 
 
 def lift_track(track: Track, lifter: Lifter, only: slice | None = None) -> PoseTrack:
@@ -26,9 +32,11 @@ def lift_track(track: Track, lifter: Lifter, only: slice | None = None) -> PoseT
     common = to_skeleton(track, lifter.skeleton)
     rate_hz = track.rate_hz or ASSUMED_RATE_HZ
     longest_gap = max(1, round(lifter.window_frames * rate_hz / lifter.rate_hz))
+    together = runs(track.frames, longest_gap=longest_gap)
+    _refuse_another_clock(track, together, rate_hz=rate_hz)
     lifted = [
         _lift_run(common, run, wanted, rate_hz=rate_hz, lifter=lifter)
-        for run in runs(track.frames, longest_gap=longest_gap)
+        for run in together
         if (wanted := range(max(run.start, rows.start), min(run.stop, rows.stop)))
     ]
     joints_rel_m, *errors_mm = (np.concatenate(parts) for parts in zip(*lifted, strict=True))
@@ -47,6 +55,21 @@ def lift_track(track: Track, lifter: Lifter, only: slice | None = None) -> PoseT
         skeleton=lifter.skeleton,
         **dict(zip(("error_50_mm", "error_90_mm"), errors_mm, strict=bool(errors_mm))),
     )
+
+
+def _refuse_another_clock(track: Track, together: Sequence[slice], *, rate_hz: float) -> None:
+    """InputError if frames are numbered by something finer than the video's frames, such as microseconds.
+
+    All numbers between them would be lifted as well, which takes memory that no machine has.
+    """
+    for run in together:
+        rows = run.stop - run.start
+        numbers = int(track.frames[run.stop - 1] - track.frames[run.start]) + 1
+        if numbers > max(MOST_EMPTY, MOST_SPREAD * rows):
+            raise InputError(
+                f"{track.source}, person {track.person}: wanted frames numbered one by one, got {rows:,} "
+                f"among {numbers:,} numbers at {rate_hz:g} Hz; number them 0, 1, 2 and give the video's rate"
+            )
 
 
 def runs(frames: Int[np.ndarray, "N"], *, longest_gap: int) -> list[slice]:
