@@ -267,8 +267,8 @@ def files_below(filesystem: Any, path: str) -> dict[str, dict[str, Any]]:
     return {
         name: entry
         for name, entry in filesystem.find(path, detail=True).items()
-        if entry["type"] in ("file", "link") and not name.endswith("/")  # a pipe would be read for ever
-        if not any(part.startswith(".") for part in name[len(path) :].split("/"))
+        if entry["type"] == "file" or entry.get("islink")  # a pipe would be read for ever
+        if not name.endswith("/") and not any(part.startswith(".") for part in name[len(path) :].split("/"))
     }
 
 
