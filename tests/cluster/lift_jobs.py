@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,12 @@ class Lifting:
         while (found := len(part_names(self.out))) < parts and self.process.poll() is None:
             time.sleep(0.1)
         return found
+
+
+def wait_for_all(liftings: Sequence[Lifting]) -> list[int]:
+    """Wait for the ends of several that run at once; their exit codes."""
+    with ThreadPoolExecutor(len(liftings)) as pool:
+        return list(pool.map(Lifting.end, liftings))
 
 
 def kill(pid: int) -> bool:
