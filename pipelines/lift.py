@@ -117,6 +117,8 @@ def _lift(
     is_ours = claim_output(out, job) == "new"
     try:
         manifest, done, seconds = _run_plan(out, job, found, steps, workers, progress)
+    except storage.StorageError:  # nor would it say what there is to clear away
+        raise
     except BaseException:
         # Nothing was done yet that a second run could go on from: leave nothing.
         if is_ours and not _has_parts(out):

@@ -119,8 +119,8 @@ class Lifting:
         return self.process.returncode
 
     def faults(self) -> list[str]:
-        """What it said at its end, without the lines of progress."""
-        return [line for line in self.said.splitlines() if not line.startswith("lift: ")]
+        """What it said, without the lines of progress and those of Ray's own log, which begin with a date."""
+        return [line for line in self.said.splitlines() if not line.startswith(("lift: ", "[20"))]
 
     def kill(self) -> None:
         """SIGKILL."""
