@@ -17,6 +17,7 @@ from pipelines.lift_steps import Steps
 from pipelines.parts import Commit, Shard, read_part
 from pipelines.parts_on_ray import RETRIES, run_all
 from pipelines.ray_session import ensure_ray, quiet_ray_data
+from pipelines.storage import StorageError
 
 READ_CPUS = 0.5
 """Share of a core that a reading task asks for. Another than an actor's, else Ray would run both in one
@@ -34,7 +35,7 @@ def make_parts_on_ray(shards: Iterable[Shard], *, out: str, steps: Steps) -> Ite
 
     While an actor lifts a shard, its next one is read. A shard that could not be made, as an input of it ends
     its process or the storage failed, is set aside so that the others go on, and made again at the end: there
-    an exception comes through, and such an input becomes a bad one. InputError as soon as several in a row
+    an exception comes through, and such an input becomes a bad one. StorageError as soon as several in a row
     fail for the same cause: then it is the storage that is not there.
     """
     ensure_ray()
@@ -44,7 +45,7 @@ def make_parts_on_ray(shards: Iterable[Shard], *, out: str, steps: Steps) -> Ite
         if row["fault"]:
             faults += 1
             if faults == MOST_FAULTS:
-                raise InputError(row["fault"])
+                raise StorageError(row["fault"])
             continue
         faults = 0
         commit = Commit.model_validate_json(row["commit"])
