@@ -141,12 +141,12 @@ def qualities(index: pa.Table) -> list[TrackSummary]:
 
 
 def parts_of(index: pa.Table, *, source: str | None, person: str | None) -> list[str]:
-    """Names of the parts in which a video, or a person, lies."""
+    """Names of the parts in which a video, or a person, lies; pieces of a file in their order."""
     chosen = index
     for column, value in (("source", source), ("person", person)):
         if value is not None:
             chosen = chosen.filter(pc.equal(chosen[column], value))
-    return list(dict.fromkeys(chosen["part"].to_pylist()))
+    return list(dict.fromkeys(chosen.sort_by("piece")["part"].to_pylist()))
 
 
 def input_of(item: Input) -> Input:

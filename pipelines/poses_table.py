@@ -127,11 +127,11 @@ def read_poses(url: str, *, skeleton: Skeleton | None = H36M_17) -> list[PoseTra
     Poses of another skeleton are refused; `skeleton=None` takes any, and the tracks say which.
     InputError if the folder is unfinished or not ours, or a file is not a poses table.
     """
-    tracks: list[PoseTrack] = []
-    for part in part_urls(url, "poses"):
-        table = from_parquet(read_bytes(part), url=part, schema=POSES, skeleton=skeleton)
-        tracks += _split_by_person(table)
-    return tracks
+    tables = [
+        from_parquet(read_bytes(part), url=part, schema=POSES, skeleton=skeleton)
+        for part in part_urls(url, "poses")
+    ]
+    return _split_by_person(pa.concat_tables(tables)) if tables else []
 
 
 def read_track(
@@ -144,6 +144,7 @@ def read_track(
 
 
 def _split_by_person(table: pa.Table) -> list[PoseTrack]:
+    """A track for each person of each source; where its frames begin anew, another one."""
     rows_of: dict[tuple[str, str], list[int]] = {}
     sources, persons = table["source"].to_pylist(), table["person"].to_pylist()
     for row, key in enumerate(zip(sources, persons, strict=True)):
@@ -154,7 +155,7 @@ def _split_by_person(table: pa.Table) -> list[PoseTrack]:
     confidence, skeleton = tensor_column(table, "confidence"), skeleton_of(table)
     added = {name: tensor_column(table, name) for name in _ADDED if name in table.column_names}
 
-    def known(name: str, rows: list[int]) -> np.ndarray | None:
+    def known(name: str, rows: Int[np.ndarray, "N"]) -> np.ndarray | None:
         values = added[name][rows] if name in added else None
         return None if values is None or np.isnan(values).all() else values
 
@@ -176,5 +177,6 @@ def _split_by_person(table: pa.Table) -> list[PoseTrack]:
             root_cam_m=known("root_cam_m", rows),
             up_cam=None if (up_cam := known("up_cam", rows)) is None else up_cam[0],
         )
-        for (source, person), rows in rows_of.items()
+        for (source, person), of_one in rows_of.items()
+        for rows in np.split(of_one, np.flatnonzero(np.diff(frames[of_one]) <= 0) + 1)
     ]

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from lift_jobs import make_npz, make_parquet, make_track
+
+from tests.cluster.lift_jobs import make_npz, make_parquet, make_track
 
 KILLER = b"this archive kills whoever opens it"
 HOOK = f"""
