@@ -3,7 +3,8 @@
 import pickle
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from ray.util.annotations import RayDeprecationWarning
 
 from mpm_model.errors import InputError
 from pipelines.lift_parts import make_with_reader
+from pipelines.lift_shard import ReadInput
 from pipelines.lift_steps import Steps
-from pipelines.parts import Commit, Shard, read_part
-from pipelines.parts_on_ray import RETRIES, run_all
+from pipelines.manifest import Input
+from pipelines.parts import KILLS, Commit, Shard, read_part
+from pipelines.parts_on_ray import RETRIES, call, try_all
 from pipelines.ray_session import ensure_ray, quiet_ray_data
 from pipelines.storage import StorageError
 
@@ -51,7 +54,27 @@ def make_parts_on_ray(shards: Iterable[Shard], *, out: str, steps: Steps) -> Ite
         commit = Commit.model_validate_json(row["commit"])
         del items[commit.part.name]
         yield commit
-    yield from run_all(make_with_reader, map(Shard.model_validate_json, items.values()), out=out, steps=steps)
+    lost = map(Shard.model_validate_json, items.values())
+    for shard, made in try_all(partial(make_with_reader, out=out, steps=steps), lost):
+        yield made or _make_apart(shard, out=out, steps=steps)
+
+
+def _make_apart(shard: Shard, *, out: str, steps: Steps) -> Commit:
+    """Make a part whose inputs are read each in a process of its own.
+
+    Where memory is short, Ray ends the process of a task whose reader has taken it all, and not the reader.
+    """
+    read = dict(try_all(partial(_read_one, steps=steps), shard.inputs))
+    found = [read[item] or ReadInput(item, reason=KILLS) for item in shard.inputs]
+    return call(partial(_commit, read=found, out=out, steps=steps), shard, what=shard.part_name)
+
+
+def _read_one(item: Input, *, steps: Steps) -> ReadInput:
+    return steps.read([item])[0]
+
+
+def _commit(shard: Shard, *, read: Sequence[ReadInput], out: str, steps: Steps) -> Commit:
+    return steps.commit(shard, read, out=out, read_s=0.0)
 
 
 def _dataset(items: list[str], *, out: str, steps: Steps) -> ray.data.Dataset:

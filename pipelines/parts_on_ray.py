@@ -16,6 +16,7 @@ from pipelines.manifest import Input, Receipt
 from pipelines.parts import KILLS, Commit, PartResult, Shard, Work, make_part
 from pipelines.ray_session import ensure_ray, quiet_ray_data
 
+Argument = TypeVar("Argument")
 Result = TypeVar("Result")
 
 RETRIES = 2
@@ -61,45 +62,54 @@ def _make_batch(batch: dict[str, np.ndarray], *, out: str, work: Work) -> dict[s
     return {"commit": [make_part(shard, out=out, work=work).model_dump_json() for shard in shards]}
 
 
-def run_all(
-    function: Callable[..., Result], arguments: Iterable[object], **kwargs: object
-) -> Iterator[Result]:
+def try_all(
+    function: Callable[[Argument], Result], arguments: Iterable[Argument]
+) -> Iterator[tuple[Argument, Result | None]]:
     """Call a function of each argument, in processes of their own; results come as they are done.
 
-    Exceptions come through, an InputError as one.
+    In place of the result of one that lost its process at every try comes None. Exceptions come through, an
+    InputError as one.
     """
-    task = ray.remote(num_cpus=1, max_retries=RETRIES)(function)
-    running = [task.remote(argument, **kwargs) for argument in arguments]
+    task = ray.remote(num_cpus=1, max_retries=RETRIES)(_call)
+    running = {task.remote(function, argument): argument for argument in arguments}
     while running:
-        (done,), running = ray.wait(running)
+        (done,), _ = ray.wait(list(running))
+        argument = running.pop(done)
         try:
-            result: Result = ray.get(done)
+            yield argument, ray.get(done)
+        except _LOST:
+            yield argument, None
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, InputError):
                 raise InputError(str(error.cause)) from error
             raise
-        yield result
+
+
+def _call(function: Callable[[Argument], Result], argument: Argument) -> Result:
+    return function(argument)
+
+
+def call(function: Callable[[Argument], Result], argument: Argument, *, what: str) -> Result:
+    """Call a function in a process of its own. RuntimeError, with `what`, if it ends at every try."""
+    ((_, result),) = try_all(function, [argument])
+    if result is None:
+        raise RuntimeError(f"{what}: its process ended again and again, and no input is to blame")
+    return result
 
 
 def _make_alone(shard: Shard, *, out: str, work: Work) -> Commit:
     """Make a part in a process of its own; what ends it becomes bad inputs."""
-    try:
-        return _run(make_part, shard, out=out, work=work)
-    except _LOST:
-        killers = [item for item in shard.inputs if _kills(item, work)]
-        return _run(make_part, shard, out=out, work=partial(_work_without, killers=killers, work=work))
+    ((_, commit),) = try_all(partial(make_part, out=out, work=work), [shard])
+    if commit is not None:
+        return commit
+    killers = [item for item, lives in try_all(partial(_try, work=work), shard.inputs) if not lives]
+    without = partial(_work_without, killers=killers, work=work)
+    return call(partial(make_part, out=out, work=without), shard, what=shard.part_name)
 
 
-def _kills(item: Input, work: Work) -> bool:
-    try:
-        _run(_try, item, work=work)
-    except _LOST:
-        return True
-    return False
-
-
-def _try(item: Input, *, work: Work) -> None:
+def _try(item: Input, *, work: Work) -> bool:
     work([item])
+    return True
 
 
 def _work_without(inputs: Sequence[Input], *, killers: Sequence[Input], work: Work) -> PartResult:
@@ -112,8 +122,3 @@ def _work_without(inputs: Sequence[Input], *, killers: Sequence[Input], work: Wo
         for item in inputs
     )
     return PartResult(table=result.table, receipts=receipts)
-
-
-def _run(function: Callable[..., Result], argument: object, **kwargs: object) -> Result:
-    (result,) = run_all(function, [argument], **kwargs)
-    return result

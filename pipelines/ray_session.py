@@ -24,6 +24,7 @@ _QUIET_AND_QUICK = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # what Ray will do by default; silences its notice
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",  # else a worker's lines come twice
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # a relative path means the same in a worker
+    "RAY_task_oom_retries": "2",  # the default tries for ever what can never fit
 }
 _SMALL_MACHINE = {
     # With the defaults a fit of one worker takes 17 s before its first step, with these 10 s.
@@ -31,7 +32,6 @@ _SMALL_MACHINE = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_worker_niceness": "0",  # by default 15: whatever else runs would have the machine to itself
-    "RAY_task_oom_retries": "2",  # the default tries for ever what can never fit
 }
 
 
