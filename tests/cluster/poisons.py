@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from tests.cluster.lift_jobs import make_npz, make_parquet, make_track
 
 KILLER = b"this archive kills whoever opens it"
+GREEDY = b"this archive takes all memory"
 HOOK = f"""
 import os, signal, zipfile
 
@@ -24,12 +25,17 @@ _open = zipfile.ZipFile.__init__
 
 def _open_or_die(self, *arguments, **keywords):
     _open(self, *arguments, **keywords)
-    if self.comment == {KILLER!r}:
+    if self.comment == {GREEDY!r}:
+        with open(f"/proc/{{os.getppid()}}/cmdline") as file:
+            if file.read().startswith("ray::"):
+                os.kill(os.getppid(), signal.SIGKILL)
+    if self.comment in ({KILLER!r}, {GREEDY!r}):
         os.kill(os.getpid(), signal.SIGKILL)
 
 zipfile.ZipFile.__init__ = _open_or_die
 """
-"""As `sitecustomize` of a process, makes it die of a killer: no file is known that surely kills by itself."""
+"""As `sitecustomize` of a process, makes it die of a killer: no file is known that surely kills by itself.
+Of a greedy one dies also the task of Ray whose reader it is, as Ray does where memory is short."""
 SPARSE_BYTES = 5 * 10**9
 
 
@@ -70,11 +76,11 @@ def packed(start: bytes, block: bytes, times: int, *, wbits: int) -> bytes:
     return top + again * times + packer.flush()
 
 
-def killer(number: int) -> bytes:
+def killer(number: int, *, kind: bytes = KILLER) -> bytes:
     """A good file, but for whom it kills."""
     buffer = io.BytesIO(make_npz(number, frames=20))
     with zipfile.ZipFile(buffer, "a") as file:
-        file.comment = KILLER
+        file.comment = kind
     return buffer.getvalue()
 
 

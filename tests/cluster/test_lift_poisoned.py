@@ -19,7 +19,7 @@ from lift_jobs import (
     save_lifter,
     wait_for_all,
 )
-from poisons import HOOK, POISONS, SPARSE, coco, killer, write_sparse
+from poisons import GREEDY, HOOK, KILLER, POISONS, SPARSE, coco, killer, write_sparse
 from simulated_machines import run_machines
 
 from pipelines.inspect import run as inspect
@@ -53,7 +53,7 @@ def make_bad(folder: Path, number: int) -> dict[str, str]:
     contents = {name: make() for name, (make, _) in POISONS.items()}
     for i in range(KILLERS):
         path = folder / f"{1000 * i + 500:04d}_killer.npz"
-        path.write_bytes(killer(i))
+        path.write_bytes(killer(i, kind=KILLER if i else GREEDY))
         said[str(path)] = KILLS
     (folder / "nowhere.npz").symlink_to(folder / "no such file.npz")
     said[str(folder / "nowhere.npz")] = "no such file"
